@@ -1,0 +1,57 @@
+"""Files that are either whole or absent."""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def atomic_path(path):
+    """Give a temporary path beside `path` that takes its name only when the block succeeds.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        Final place of the file; missing folders are made.
+
+    Yields
+    ------
+    pathlib.Path
+        An existing empty file in the same folder. After the block it is flushed to disk and renamed to
+        `path`, which replaces an older file in one step; if the block raises, it is removed instead.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner can read
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path, text):
+    """Write `text` as UTF-8 to `path`, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path, content):
+    """Write `content` as indented JSON to `path`; NaN and infinity are refused with ValueError."""
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def sha256(path):
+    """Return the SHA-256 of the file at `path` as 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,21 @@
+"""Where things live, independent of the working directory.
+
+Results (notebooks as executed, figures, metrics, weights) go to their committed places, or, when the
+environment variable ``PNN_SCRATCH`` names a folder, to the same places below that folder, so that a
+trial run touches nothing that is committed. Raw data and sources always stay in the project.
+"""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = ROOT / "notebooks"
+RAW = ROOT / "data" / "raw"
+
+RESULTS = Path(os.environ["PNN_SCRATCH"]).resolve() if os.environ.get("PNN_SCRATCH") else ROOT
+NOTEBOOKS = RESULTS / "notebooks"
+TWINS = RESULTS / "data" / "twins"
+WEIGHTS = RESULTS / "data" / "weights"
+CHECKPOINTS = RESULTS / "data" / "checkpoints"
+METRICS = RESULTS / "data" / "metrics"
+FIGURES = RESULTS / "figures"

@@ -1,0 +1,173 @@
+"""One training loop for every network: Adam, cosine schedule, history, checkpoints that resume exactly."""
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from tqdm.auto import tqdm
+
+from pnn_utils.files import atomic_path, write_text
+
+
+def accuracy(network, x, y):
+    """Return the share of rows of `x` whose largest logit is at the label in `y`, without gradients."""
+    with torch.no_grad():
+        return (network(x).argmax(-1) == y).double().mean().item()
+
+
+def accuracy_on_device(network, x, y):
+    """Return the accuracy with every physical layer on the device, and leave the network's mode as it was.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Has ``layers`` with a ``mode`` and ``set_mode``.
+    x : torch.Tensor, shape (n, features)
+    y : torch.Tensor, shape (n,), integer labels
+    """
+    mode = network.layers[0].mode
+    try:
+        return accuracy(network.set_mode("device"), x, y)
+    finally:
+        network.set_mode(mode)
+
+
+def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=None, validate=None,
+          device=None, checkpoint=None, checkpoint_every=100, history_csv=None, warmup=0.05):
+    """Train a network with cross-entropy, Adam and a cosine schedule with linear warm-up.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Maps (n, features) to logits (n, classes).
+    x : torch.Tensor, shape (n, features)
+    y : torch.Tensor, shape (n,), int64
+    epochs : int
+    learning_rate : float
+        Highest learning rate, reached after `warmup` x `epochs`; it falls to 0 along a cosine.
+    batch_size : int, optional
+        Default: all rows in one batch.
+    generator : torch.Generator, optional
+        Source of the batch order.
+    validate : callable, optional
+        ``validate(network)`` -> dict of numbers, called after each epoch and added to the history.
+    device : PhysicalSystem, optional
+        Its noise generator and pass count are kept in the checkpoint, so that a resumed run meets the same noise.
+    checkpoint : path, optional
+        File that holds the run's state; if it exists, the run continues from it.
+    checkpoint_every : int
+        Epochs between two checkpoints.
+    history_csv : path, optional
+        Where to write the history as CSV.
+    warmup : float
+        Share of the epochs, 0 to 1.
+
+    Returns
+    -------
+    list of dict
+        Per epoch: epoch, learning_rate, loss, passes (if `device` is given), and what `validate` returned.
+
+    Raises
+    ------
+    ValueError
+        If the settings are out of range, or the checkpoint is damaged or belongs to another run.
+    FloatingPointError
+        If the loss stops being a finite number. The last checkpoint stays as it was.
+    """
+    if epochs < 1 or not learning_rate > 0 or not 0 <= warmup < 1:
+        raise ValueError(f"epochs={epochs}, learning_rate={learning_rate}, warmup={warmup}; "
+                         "expected epochs >= 1, learning_rate > 0 and 0 <= warmup < 1")
+    if len(x) != len(y) or not len(x):
+        raise ValueError(f"x has {len(x)} rows and y has {len(y)}; expected as many, at least one")
+    generator = generator or torch.Generator().manual_seed(0)
+    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
+    settings = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "warmup": warmup, "rows": len(x)}
+    history = []
+    if checkpoint is not None and Path(checkpoint).exists():
+        history = _resume(checkpoint, network, optimizer, generator, device, settings)
+
+    batches = math.ceil(len(x) / (batch_size or len(x)))
+    for epoch in tqdm(range(len(history), epochs), initial=len(history), total=epochs, leave=False):
+        order = torch.randperm(len(x), generator=generator) if batch_size else torch.arange(len(x))
+        total = 0.0
+        for batch, rows in enumerate(order.split(batch_size or len(x))):
+            rate = learning_rate * _schedule((epoch * batches + batch) / (epochs * batches), warmup)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.zero_grad()
+            loss = torch.nn.functional.cross_entropy(network(x[rows]), y[rows])
+            if not torch.isfinite(loss):
+                raise FloatingPointError(
+                    f"the loss became {loss.item()} in epoch {epoch}, batch {batch}, learning rate {rate:.3g}; expected a "
+                    f"finite number. {'Last checkpoint kept: ' + str(checkpoint) if checkpoint else 'No checkpoint was asked for.'}")
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(rows)
+        row = {"epoch": epoch, "learning_rate": rate, "loss": total / len(x)}
+        if device is not None:
+            row["passes"] = device.passes
+        if validate is not None:
+            row |= validate(network)
+        history.append(row)
+        if checkpoint is not None and ((epoch + 1) % checkpoint_every == 0 or epoch + 1 == epochs):
+            _save(checkpoint, network, optimizer, generator, device, settings, history)
+    if history_csv is not None:
+        write_history(history_csv, history)
+    return history
+
+
+def write_history(path, history):
+    """Write a list of dicts with equal keys as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    write_text(path, text.getvalue())
+
+
+def _schedule(progress, warmup):
+    """Share of the highest learning rate at `progress` (0 to 1)."""
+    if progress < warmup:
+        return (progress + 1e-3) / (warmup + 1e-3)
+    return (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup))) / 2
+
+
+def _save(path, network, optimizer, generator, device, settings, history):
+    tensors = {f"network.{name}": value.contiguous() for name, value in network.state_dict().items()}
+    for i, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{i}.{name}": value for name, value in state.items()}
+    tensors["generator"] = generator.get_state()
+    run = {"settings": settings, "history": history, "device": None if device is None else device.state_dict()}
+    with atomic_path(path) as temporary:
+        safetensors.torch.save_file(tensors, temporary, metadata={"run": json.dumps(run)})
+
+
+def _resume(path, network, optimizer, generator, device, settings):
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            run = json.loads((file.metadata() or {})["run"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (safetensors.SafetensorError, KeyError) as error:
+        raise ValueError(f"{path} is not a readable checkpoint ({error}); remove it to start again") from error
+    if run["settings"] != settings:
+        raise ValueError(f"{path} belongs to a run with {run['settings']}; this one has {settings}. Remove it to start again")
+    weights = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"{path} belongs to another network: {error}") from error
+    state = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, i, key = name.split(".")
+            state.setdefault(int(i), {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    generator.set_state(tensors["generator"])
+    if device is not None:
+        device.load_state_dict(run["device"])
+    return run["history"]

@@ -1,0 +1,253 @@
+"""The digital model of a device ("twin"): measure the device, fit a network to it, judge the fit.
+
+Everything here knows the device only through ``y = device(x, theta)``. A twin is judged by R^2 on controls
+it never saw, beside the noise floor: the R^2 that the device's own noiseless response would reach against
+one noisy reading, estimated from repeated readings.
+"""
+
+import json
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+
+from pnn_utils.files import atomic_path, write_json
+
+
+class Twin(torch.nn.Module):
+    """A multilayer perceptron from all controls to the measured values, with fixed standardisation.
+
+    Parameters
+    ----------
+    input_dim, param_dim, output_dim : int
+        As the device's.
+    hidden : sequence of int
+        Width of each hidden layer.
+    generator : torch.Generator, optional
+        Source of the initial weights.
+
+    Notes
+    -----
+    ``twin(x, theta)`` takes tensors of shape (n, input_dim) and (n, param_dim) in control units and returns
+    the predicted measurement, shape (n, output_dim), in the device's output unit.
+    """
+
+    def __init__(self, input_dim, param_dim, output_dim, hidden=(256, 256), generator=None):
+        super().__init__()
+        self.dims = (input_dim, param_dim, output_dim)
+        self.hidden = tuple(hidden)
+        widths = (input_dim + param_dim, *hidden, output_dim)
+        self.layers = torch.nn.ModuleList(
+            torch.nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)
+        )
+        for layer in self.layers:
+            bound = (3 / layer.in_features) ** 0.5
+            torch.nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
+            torch.nn.init.zeros_(layer.bias)
+        for name, width in (("control", widths[0]), ("output", output_dim)):
+            self.register_buffer(f"{name}_mean", torch.zeros(width))
+            self.register_buffer(f"{name}_sd", torch.ones(width))
+
+    def forward(self, x, theta):
+        hidden = (torch.cat([x, theta], dim=-1) - self.control_mean) / self.control_sd
+        for layer in self.layers[:-1]:
+            hidden = torch.nn.functional.silu(layer(hidden))
+        return self.layers[-1](hidden) * self.output_sd + self.output_mean
+
+
+def random_controls(device, n, rng):
+    """Draw controls uniformly over the device's ranges.
+
+    Parameters
+    ----------
+    device : PhysicalSystem
+    n : int
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    x : ndarray, shape (n, input_dim), float32
+    theta : ndarray, shape (n, param_dim), float32
+    """
+    x = rng.uniform(*device.input_range, (n, device.input_dim)).astype(np.float32)
+    theta = rng.uniform(*device.param_range, (n, device.param_dim)).astype(np.float32)
+    return x, theta
+
+
+def noise_variance(device, x, theta, repeats):
+    """Estimate the variance of one reading, per output, from repeated readings.
+
+    Parameters
+    ----------
+    device : callable
+    x, theta : ndarray, shapes (n, input_dim) and (n, param_dim)
+    repeats : int
+        Readings of each row, at least 2.
+
+    Returns
+    -------
+    ndarray, shape (output_dim,)
+        Mean over rows of the sample variance over repeats, in squared output units.
+
+    Raises
+    ------
+    ValueError
+        If repeats is below 2.
+    """
+    if repeats < 2:
+        raise ValueError(f"repeats is {repeats}; expected at least 2, a variance needs two readings")
+    return np.var([device(x, theta) for _ in range(repeats)], axis=0, ddof=1).mean(0)
+
+
+def r_squared(predicted, measured):
+    """Return 1 - (mean squared error) / (variance of the measurement), per output, shape (output_dim,)."""
+    return 1 - ((predicted - measured) ** 2).mean(0) / measured.var(0)
+
+
+def fit_twin(device, x, theta, y, *, hidden=(256, 256), epochs=30, batch_size=128, learning_rate=2e-3,
+             patience=8, validation_fraction=0.1, generator=None):
+    """Fit a twin to measured pairs: Adam, cosine schedule, early stop on held-out pairs.
+
+    Parameters
+    ----------
+    device : PhysicalSystem
+        Only its dimensions are read; it is not called.
+    x, theta, y : ndarray, shapes (n, input_dim), (n, param_dim), (n, output_dim)
+        Measured pairs.
+    hidden : sequence of int
+    epochs, batch_size, patience : int
+        Training stops after `patience` epochs without a lower validation error.
+    learning_rate, validation_fraction : float
+    generator : torch.Generator, optional
+        Source of initial weights, split and batch order.
+
+    Returns
+    -------
+    twin : Twin
+        The weights of the best epoch, not trainable, in float32.
+    history : list of dict
+        Epoch, training and validation error (mean squared, in units of each output's variance).
+
+    Raises
+    ------
+    ValueError
+        If the arrays' shapes do not match the device, or a value is not finite.
+    """
+    for name, values, width in (("x", x, device.input_dim), ("theta", theta, device.param_dim), ("y", y, device.output_dim)):
+        if values.shape != (len(x), width):
+            raise ValueError(f"{name} has shape {values.shape}; expected ({len(x)}, {width})")
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name} holds {np.count_nonzero(~np.isfinite(values))} values that are not finite")
+    generator = generator or torch.Generator().manual_seed(0)
+    twin = Twin(device.input_dim, device.param_dim, device.output_dim, hidden, generator)
+    controls, target = torch.tensor(np.concatenate([x, theta], 1)).float(), torch.tensor(y).float()
+    order = torch.randperm(len(controls), generator=generator)
+    held = max(1, int(len(order) * validation_fraction))
+    valid, train = order[:held], order[held:]
+    for name, values in (("control", controls[train]), ("output", target[train])):
+        getattr(twin, f"{name}_mean").copy_(values.mean(0))
+        getattr(twin, f"{name}_sd").copy_(values.std(0).clamp_min(1e-12))
+
+    def error(rows):
+        predicted = twin(*controls[rows].split([device.input_dim, device.param_dim], 1))
+        return (((predicted - target[rows]) / twin.output_sd) ** 2).mean()
+
+    optimizer = torch.optim.Adam(twin.parameters(), lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+    history, best, best_weights = [], np.inf, None
+    for epoch in range(epochs):
+        total = 0.0
+        for rows in train[torch.randperm(len(train), generator=generator)].split(batch_size):
+            optimizer.zero_grad()
+            loss = error(rows)
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(rows)
+        schedule.step()
+        with torch.no_grad():
+            validation = error(valid).item()
+        history.append({"epoch": epoch, "train": total / len(train), "validation": validation})
+        if validation < best:
+            best, since = validation, 0
+            best_weights = {name: value.clone() for name, value in twin.state_dict().items()}
+        else:
+            since += 1
+            if since >= patience:
+                break
+    if best_weights is None:
+        raise FloatingPointError(f"the model's validation error was never finite (last: {validation})")
+    twin.load_state_dict(best_weights)
+    return twin.requires_grad_(False), history
+
+
+def judge_twin(twin, device, x, theta, repeats=4):
+    """Compare a twin with the device on held-out controls.
+
+    Parameters
+    ----------
+    twin : Twin
+    device : callable
+        Called 1 + `repeats` times on the controls.
+    x, theta : ndarray, shapes (n, input_dim) and (n, param_dim)
+        Controls that the fit never saw.
+    repeats : int
+        Readings per row for the noise floor.
+
+    Returns
+    -------
+    dict
+        ``r2``, ``floor`` and ``r2_noiseless``, arrays of shape (output_dim,): R^2 against one reading; the most that
+        noise allows; and R^2 against the noiseless response, estimated by taking the noise variance off.
+    """
+    y = device(x, theta)
+    noise = noise_variance(device, x, theta, repeats)
+    with torch.no_grad():
+        predicted = twin(torch.tensor(x).float(), torch.tensor(theta).float()).numpy()
+    variance, error = y.var(0), ((predicted - y) ** 2).mean(0)
+    signal = np.maximum(variance - noise, 1e-30)
+    return {"r2": 1 - error / variance, "floor": 1 - noise / variance, "r2_noiseless": 1 - (error - noise) / signal}
+
+
+def save_twin(path, twin, made):
+    """Write a twin as safetensors, and beside it a JSON file that tells how it was made.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        Ends in ``.safetensors``.
+    twin : Twin
+    made : dict
+        Plain JSON types: device, seeds, numbers of pairs, settings, R^2.
+    """
+    shape = {"dims": list(twin.dims), "hidden": list(twin.hidden)}
+    with atomic_path(path) as temporary:
+        safetensors.torch.save_file(twin.state_dict(), temporary, metadata={"twin": json.dumps(shape)})
+    write_json(str(path).removesuffix(".safetensors") + ".json", {**shape, **made})
+
+
+def load_twin(path, device):
+    """Read a twin written by `save_twin` for this device.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is not a whole safetensors file, holds something else than a twin, or a twin of another shape.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
+    if "twin" not in metadata:
+        raise ValueError(f"{path} holds no twin; its metadata names {sorted(metadata) or 'nothing'}")
+    shape = json.loads(metadata["twin"])
+    expected = [device.input_dim, device.param_dim, device.output_dim]
+    if shape["dims"] != expected:
+        raise ValueError(f"{path} holds a twin with dimensions {shape['dims']}; the device has {expected}")
+    twin = Twin(*shape["dims"], hidden=shape["hidden"])
+    twin.load_state_dict(weights)
+    return twin.requires_grad_(False)
