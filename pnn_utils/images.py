@@ -1,0 +1,61 @@
+"""Read MNIST-like image sets from their IDX files."""
+
+import struct
+
+import numpy as np
+
+from pnn_utils import data
+
+
+def read_idx(path):
+    """Read an IDX file of unsigned bytes.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+
+    Returns
+    -------
+    ndarray of uint8, shape as the file's header says
+
+    Raises
+    ------
+    ValueError
+        If the file is not an IDX file of unsigned bytes, or its length does not fit its header.
+    """
+    with open(path, "rb") as file:
+        content = file.read()
+    if len(content) < 4 or content[:3] != b"\x00\x00\x08":
+        raise ValueError(f"{path} starts with {content[:4].hex()}; expected 000008 and the number of dimensions")
+    start = 4 + 4 * content[3]
+    if len(content) < start:
+        raise ValueError(f"{path} has {len(content)} bytes; its header alone needs {start}")
+    shape = struct.unpack(f">{content[3]}I", content[4:start])
+    expected = start + int(np.prod(shape, dtype=np.int64))
+    if len(content) != expected:
+        raise ValueError(f"{path} has {len(content)} bytes; expected {expected} for shape {shape}")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def load_images(name, train=True):
+    """Load one half of an image set.
+
+    Parameters
+    ----------
+    name : {"mnist", "fashion_mnist"}
+    train : bool
+        60,000 training images, or the 10,000 test images.
+
+    Returns
+    -------
+    images : ndarray of uint8, shape (n, 28, 28)
+    labels : ndarray of int64, shape (n,)
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If a file is missing or altered.
+    """
+    part = "train" if train else "t10k"
+    images = read_idx(data.path(name, f"{part}-images-idx3-ubyte"))
+    return images, read_idx(data.path(name, f"{part}-labels-idx1-ubyte")).astype(np.int64)
