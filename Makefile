@@ -1,0 +1,44 @@
+# One virtual environment serves every target; it is made on first use from the pinned requirements.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
+ENVIRONMENT := .venv/requirements.stamp
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Idle OpenMP threads that spin slow the small matrices here many times over.
+export OMP_WAIT_POLICY := PASSIVE
+
+.PHONY: reproduce quick test lint lab bench readme data
+
+reproduce: $(ENVIRONMENT)  ## rebuild everything from raw data and compare it with what is committed
+	rm -rf .venv/committed && cp -r data/metrics .venv/committed
+	dvc repro --force
+	python -m pnn_utils.metrics compare .venv/committed
+
+quick: data  ## run every notebook at its defaults into a scratch folder
+	scratch=$$(mktemp -d) && PNN_SCRATCH=$$scratch python -m pnn_utils.run --quick && rm -rf $$scratch
+
+test: $(ENVIRONMENT)  ## the tests, and README's table against data/metrics
+	python -m pytest
+	python -m pnn_utils.metrics readme --check
+
+data: $(ENVIRONMENT)  ## fetch what is missing of the vowel table
+	python -m pnn_utils.data fetch vowels
+
+lint: $(ENVIRONMENT)
+	ruff check .
+
+lab: $(ENVIRONMENT)  ## open the notebooks (the .py files open as notebooks too)
+	jupyter lab notebooks
+
+bench: $(ENVIRONMENT)
+	python benchmarks/bench.py
+
+readme: $(ENVIRONMENT)  ## write README's results table from data/metrics
+	python -m pnn_utils.metrics readme
+
+$(ENVIRONMENT): requirements.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed; none was found on PATH (set PYTHON=...)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet -r requirements.txt
+	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@

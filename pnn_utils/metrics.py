@@ -1,0 +1,216 @@
+"""Numbers of a finished notebook: written, compared with the committed ones, and set as README's table.
+
+    python -m pnn_utils.metrics compare OLD_FOLDER     new metrics against older ones; exit 1 if they disagree
+    python -m pnn_utils.metrics readme [--check]       write (or check) the results table of README.md
+"""
+
+import argparse
+import json
+import math
+import resource
+import statistics
+import sys
+import time
+from pathlib import Path
+
+from pnn_utils import paths
+from pnn_utils.files import write_json, write_text
+
+# Which figure of the paper each notebook answers to, for the README.
+FIGURES = {"01_toy": "Supplement, toy example", "02_shg_vowels": "Fig. 2, SHG, vowels"}
+MARKS = ("<!-- results:start -->", "<!-- results:end -->")
+
+
+def summary(values):
+    """Return {"mean", "sd", "n", "values"} of a sequence of finite numbers; sd has n - 1 below it, 0 for n = 1.
+
+    Raises
+    ------
+    ValueError
+        If there is no value, or one is not finite.
+    """
+    values = [float(v) for v in values]
+    if not values or not all(map(math.isfinite, values)):
+        raise ValueError(f"values are {values}; expected at least one, all finite")
+    sd = statistics.stdev(values) if len(values) > 1 else 0.0
+    return {"mean": statistics.fmean(values), "sd": sd, "n": len(values), "values": values}
+
+
+class Cost:
+    """Stopwatch of a notebook: wall time and peak memory since it was made, device passes as told."""
+
+    def __init__(self):
+        self.start = time.perf_counter()
+
+    def read(self, device_passes):
+        """Return {"device_passes", "wall_s", "peak_rss_mb"}."""
+        # Linux counts in KiB, macOS in bytes.
+        unit = 2**20 if sys.platform == "darwin" else 2**10
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+        return {"device_passes": int(device_passes), "wall_s": round(time.perf_counter() - self.start, 1),
+                "peak_rss_mb": round(peak, 1)}
+
+
+def write_metrics(notebook, profile, results, *, paper=None, baselines=None, cost=None, seeds=(), data=None, **extra):
+    """Write ``data/metrics/<notebook>.json``.
+
+    Parameters
+    ----------
+    notebook : str
+        Name without suffix.
+    profile : {"quick", "full"}
+    results, baselines : dict of {method: {quantity: summary}}
+        Summaries as `summary` makes them; an ``accuracy`` is a fraction of the test set.
+    paper : dict of {method: float}
+        The paper's numbers.
+    cost : dict, from `Cost.read`
+    seeds : sequence of int
+    data : dict with "name" and "sha256"
+    **extra
+        More fields of plain JSON types.
+
+    Raises
+    ------
+    ValueError
+        If the profile is unknown, a summary is incomplete, or an accuracy lies outside [0, 1].
+    """
+    if profile not in ("quick", "full"):
+        raise ValueError(f"profile is {profile!r}; expected 'quick' or 'full'")
+    for group in (results, baselines or {}):
+        for method, quantities in group.items():
+            for quantity, value in quantities.items():
+                if set(value) != {"mean", "sd", "n", "values"}:
+                    raise ValueError(f"{method}.{quantity} has fields {sorted(value)}; expected those of summary()")
+                if quantity == "accuracy" and not all(0 <= v <= 1 for v in value["values"]):
+                    raise ValueError(f"{method}.accuracy has values {value['values']}; expected fractions in [0, 1]")
+    content = {"notebook": notebook, "profile": profile, "results": results, "paper": paper or {},
+               "baselines": baselines or {}, "cost": cost or {}, "seeds": list(seeds), "data": data or {}, **extra}
+    write_json(paths.METRICS / f"{notebook}.json", content)
+
+
+def compare(old_folder, new_folder=None):
+    """Compare every committed metrics file with its new counterpart.
+
+    Tolerances: a summary's mean may move by 1e-12 relative for deterministic results (sd 0 or n 1) and otherwise
+    by the larger of 0.01 and two standard errors of the difference; other numbers by 1e-12, or 5 % where they
+    stem from a fit (``twin``). Costs are shown by the files themselves and not compared.
+
+    Parameters
+    ----------
+    old_folder, new_folder : path
+        New defaults to `paths.METRICS`.
+
+    Returns
+    -------
+    list of (notebook, quantity, old, new, tolerance, verdict)
+        Verdicts: "reproduced", "DIFFERS", "MISSING", "other data, not compared".
+    """
+    rows = []
+    new_folder = Path(new_folder or paths.METRICS)
+    for old_path in sorted(Path(old_folder).glob("*.json")):
+        old = json.loads(old_path.read_text())
+        new_path = new_folder / old_path.name
+        new = json.loads(new_path.read_text()) if new_path.exists() else {}
+        other = bool(new) and old["data"].get("name") != new["data"].get("name")
+        new_values = dict(_quantities(new))
+        for name, (value, tolerance) in _quantities(old):
+            found, other_tolerance = new_values.get(name, (None, 0.0))
+            allowed = math.hypot(tolerance, other_tolerance) if tolerance > 1e-9 else tolerance
+            if ".accuracy" in name and allowed > 1e-9:
+                allowed = max(0.01, allowed)
+            if found is None:
+                verdict = "MISSING"
+            elif other:
+                verdict = "other data, not compared"
+            else:
+                close = abs(found - value) <= max(allowed, 1e-12 * abs(value))
+                verdict = "reproduced" if close else "DIFFERS"
+            rows.append((old["notebook"], name, value, found, allowed, verdict))
+    return rows
+
+
+def _quantities(metrics):
+    """Yield (name, (value, tolerance)) for each compared number of a metrics file."""
+    for group in ("results", "baselines"):
+        for method, quantities in metrics.get(group, {}).items():
+            for quantity, value in quantities.items():
+                error = 2 * value["sd"] / math.sqrt(value["n"])
+                yield f"{group}.{method}.{quantity}", (value["mean"], error or 1e-12)
+    for i, n in enumerate(metrics.get("gaps", {}).get("n", [])):
+        for method in ("forward", "in_silico", "pat"):
+            yield f"gaps.{method}[n={n}]", (metrics["gaps"][method][i], 1e-12)
+    for name, value in metrics.get("twin", {}).items():
+        yield f"twin.{name}", (value, 0.05 * abs(value))
+
+
+def print_comparison(rows):
+    """Print the comparison as a table; return the number of rows that disagree."""
+    print(f"{'notebook':<16} {'metric':<55} {'committed':>12} {'new':>12} {'tolerance':>10}  verdict")
+    for notebook, name, old, new, tolerance, verdict in rows:
+        shown = "-" if new is None else f"{new:.6g}"
+        print(f"{notebook:<16} {name:<55} {old:>12.6g} {shown:>12} {tolerance:>10.2g}  {verdict}")
+    bad = sum(row[-1] in ("DIFFERS", "MISSING") for row in rows)
+    print(f"{len(rows) - bad} of {len(rows)} metrics agree" + (f", {bad} DO NOT" if bad else ""))
+    return bad
+
+
+def results_table(folder=None):
+    """Return the README's results table, Markdown, from the metrics files."""
+    lines = ["| figure | quantity | paper | PAT, on the device | in silico, on the device | in silico, on its model | digital, linear |",
+             "|---|---|---|---|---|---|---|"]
+    for path in sorted(Path(folder or paths.METRICS).glob("*.json")):
+        metrics = json.loads(path.read_text())
+        title = f"[{FIGURES.get(metrics['notebook'], metrics['notebook'])}](notebooks/{metrics['notebook']}.ipynb)"
+        if metrics["profile"] != "full" or not metrics["results"]:
+            continue
+        for suffix in ("", "_talker_disjoint"):
+            results = metrics["results"]
+            if f"pat{suffix}" not in results:
+                continue
+            for quantity in results[f"pat{suffix}"]:
+                cells = [_cell(results.get(f"{m}{suffix}", {}).get(quantity)) for m in ("pat", "in_silico", "in_silico_on_model")]
+                paper = metrics["paper"].get("pat") if quantity == "accuracy" and not suffix else None
+                lines.append(" | ".join([
+                    f"| {title}", quantity.replace("_", " ") + suffix.replace("_", " ").replace("talker ", ", talker-"),
+                    "" if paper is None else f"{100 * paper:.0f} %", *cells,
+                    _cell(metrics["baselines"].get(f"linear{suffix}", {}).get(quantity)) + " |"]))
+    return "\n".join(lines)
+
+
+def _cell(value):
+    if value is None:
+        return ""
+    spread = f" ± {100 * value['sd']:.1f}" if value["n"] > 1 else ""
+    digits = 1 if value["n"] > 1 else 3
+    return f"{100 * value['mean']:.{digits}f}{spread} % (n = {value['n']})"
+
+
+def update_readme(check=False, readme=None):
+    """Write the results table between the README's two marks; with `check`, only tell whether it is in step."""
+    readme = readme or paths.ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    before, rest = text.split(MARKS[0])
+    _, after = rest.split(MARKS[1])
+    fresh = f"{before}{MARKS[0]}\n{results_table()}\n{MARKS[1]}{after}"
+    if not check and fresh != text:
+        write_text(readme, fresh)
+    return fresh == text
+
+
+def main(arguments=None):
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m pnn_utils.metrics")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("compare").add_argument("old", type=Path)
+    commands.add_parser("readme").add_argument("--check", action="store_true")
+    options = parser.parse_args(arguments)
+    if options.command == "compare":
+        return 1 if print_comparison(compare(options.old)) else 0
+    if not update_readme(options.check) and options.check:
+        print("README.md's results table is not in step with data/metrics; run: make readme", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
