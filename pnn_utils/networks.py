@@ -5,10 +5,10 @@ import torch
 from torch.nn.utils import parametrize
 
 from pnn_utils.pat import PhysicalLayer
-from pnn_utils.twin import random_controls
 
-
-BRIGHT = 1.0
+# Logit of the controls a network starts from: 1 means channels about 73 % open. The second harmonic grows with
+# the fourth power of the amplitude, so this is 4 times the light, and twice the signal to noise, of half-open ones.
+BRIGHTNESS = 1.0
 
 
 class Within(torch.nn.Module):
@@ -26,65 +26,77 @@ class Within(torch.nn.Module):
 
 
 class Rescale(torch.nn.Module):
-    """Element-wise trainable rescaling a_i s_i + b_i, squashed into the device's control range.
+    """Element-wise trainable map onto a device's data controls: within(a_i s_i + b_i + c_i f_i).
 
     Parameters
     ----------
     width : int
     allowed : (float, float)
         Range of the data controls.
-    scale, offset_sd : float
-        Initial a_i, and standard deviation of the initial b_i.
+    skip : bool
+        Have the term c_i f_i, by which the network's input f reaches this layer directly.
     generator : torch.Generator
+
+    Notes
+    -----
+    a_i starts at +1 or -1 at random: with equal signs all channels would brighten and dim together, the
+    device answers that with one common mode, and after a few layers every token gives the same spectrum.
     """
 
-    def __init__(self, width, allowed, scale, offset_sd, generator):
+    def __init__(self, width, allowed, skip, generator):
         super().__init__()
         sign = torch.randint(0, 2, (width,), generator=generator) * 2 - 1
-        self.scale = torch.nn.Parameter(scale * sign.float())
-        self.offset = torch.nn.Parameter(BRIGHT + offset_sd * torch.randn(width, generator=generator))
+        self.scale = torch.nn.Parameter(sign.float())
+        self.offset = torch.nn.Parameter(BRIGHTNESS + 0.3 * torch.randn(width, generator=generator))
+        self.skip = torch.nn.Parameter(torch.zeros(width)) if skip else None
         self.within = Within(*allowed)
 
-    def forward(self, signal):
-        return self.within(self.scale * signal + self.offset)
+    def forward(self, signal, features):
+        z = self.scale * signal + self.offset
+        return self.within(z if self.skip is None else z + self.skip * features)
 
 
 class SpectralNetwork(torch.nn.Module):
     """A chain of passes through the SHG device; the class is the brightest of equal parts of the last spectrum.
 
-    features -> each repeated over neighbouring data channels -> (rescale -> device -> standardise) x n_layers.
-    The last spectrum is cut into `n_classes` adjacent parts, whose total charges, standardised, are the
-    logits up to one trainable factor. Standardisation uses fixed numbers, measured once (`calibrate`).
+    Each feature drives a few neighbouring data channels; then, layer after layer, rescale -> device ->
+    standardise. The last spectrum is cut into `n_classes` adjacent parts, whose total charges, standardised,
+    are the logits up to one trainable factor.
 
     Parameters
     ----------
     device : PhysicalSystem
     twin : callable
         Differentiable model of the device.
-    calibration : dict
-        From `calibrate`.
     n_features, n_classes, n_layers : int
     generator : torch.Generator
         Source of the initial parameters.
+    skip : bool
+        Send the features to every layer, not only to the first, each through a trainable factor per channel.
     mode : {"pat", "in_silico", "device"}
+
+    Notes
+    -----
+    Standardisation uses fixed numbers that `calibrate` measures once, before training. The trainable numbers are
+    per layer theta (param_dim), a and b (input_dim each) and, with `skip`, c (input_dim); and the factor.
     """
 
-    def __init__(self, device, twin, calibration, n_features, n_classes, n_layers, generator, mode="pat"):
+    def __init__(self, device, twin, n_features, n_classes, n_layers, generator, skip=True, mode="pat"):
         super().__init__()
         self.n_features = n_features
-        bins = torch.arange(device.output_dim)
-        part = bins * n_classes // device.output_dim
+        part = torch.arange(device.output_dim) * n_classes // device.output_dim
         self.register_buffer("parts", torch.nn.functional.one_hot(part, n_classes).float(), persistent=False)
-        for name, values in calibration.items():
-            self.register_buffer(name, torch.tensor(values, dtype=torch.float32))
         channels = torch.arange(device.input_dim)
         self.register_buffer("wiring", channels * n_features // device.input_dim, persistent=False)
+        for name, shape in (("input", (n_features,)), ("bin", (n_layers, device.output_dim)), ("part", (n_classes,))):
+            self.register_buffer(f"{name}_mean", torch.zeros(shape))
+            self.register_buffer(f"{name}_sd", torch.ones(shape))
         self.rescale, self.layers = torch.nn.ModuleList(), torch.nn.ModuleList()
-        for _ in range(n_layers):
-            self.rescale.append(Rescale(device.input_dim, device.input_range, 1.0, 0.3, generator))
-            low, high = device.param_range
-            theta = low + (high - low) * torch.sigmoid(BRIGHT + torch.randn(device.param_dim, generator=generator))
-            layer = PhysicalLayer(device, twin, theta, mode)
+        low, high = device.param_range
+        for n in range(n_layers):
+            self.rescale.append(Rescale(device.input_dim, device.input_range, skip and n > 0, generator))
+            start = BRIGHTNESS + torch.randn(device.param_dim, generator=generator)
+            layer = PhysicalLayer(device, twin, low + (high - low) * torch.sigmoid(start), mode)
             parametrize.register_parametrization(layer, "theta", Within(low, high))
             self.layers.append(layer)
         self.factor = torch.nn.Parameter(torch.tensor(1.0))
@@ -95,66 +107,69 @@ class SpectralNetwork(torch.nn.Module):
             layer.mode = mode
         return self
 
-    def spectra(self, features):
-        """Return the list of spectra, one per layer, each of shape (n, output_dim), in the device's unit.
+    @torch.no_grad()
+    def calibrate(self, features):
+        """Measure the constants that standardise each layer's spectrum, with the present parameters.
 
         Parameters
         ----------
-        features : torch.Tensor, shape (n, n_features), in [0, 1]
+        features : torch.Tensor, shape (n, n_features)
+            Training inputs; they go through every layer once, so the device makes n passes per layer.
+
+        Notes
+        -----
+        Afterwards each bin of each layer has mean 0 and variance 1 over these inputs. Without it the differences between
+        tokens shrink from layer to layer until the noise covers them. The idea is layer-sequential
+        unit-variance initialisation (Mishkin and Matas, ICLR 2016).
+        """
+        def measure(name, values, index=()):
+            getattr(self, f"{name}_mean")[index] = values.mean(0)
+            getattr(self, f"{name}_sd")[index] = values.std(0).clamp_min(1e-6)
+
+        measure("input", features)
+        for n, layer in enumerate(self.layers):
+            spectrum = layer(self.controls(n, None if n == 0 else spectrum, features))
+            measure("bin", spectrum, n)
+        measure("part", spectrum @ self.parts)
+
+    def controls(self, n, spectrum, features):
+        """Return the data controls of layer `n`, shape (rows, input_dim), from the spectrum before it."""
+        wired = ((features - self.input_mean) / self.input_sd)[:, self.wiring]
+        signal = wired if n == 0 else (spectrum - self.bin_mean[n - 1]) / self.bin_sd[n - 1]
+        return self.rescale[n](signal, wired)
+
+    def spectra(self, features):
+        """Return the list of spectra, one per layer, each of shape (rows, output_dim), in the device's unit.
+
+        Parameters
+        ----------
+        features : torch.Tensor, shape (rows, n_features)
 
         Raises
         ------
         ValueError
             If the number of features is wrong.
         """
-        if features.shape[-1] != self.n_features:
-            raise ValueError(f"features have shape {tuple(features.shape)}; expected (n, {self.n_features})")
-        signal = (2 * features - 1)[:, self.wiring]
+        if features.ndim != 2 or features.shape[1] != self.n_features:
+            raise ValueError(f"features have shape {tuple(features.shape)}; expected (rows, {self.n_features})")
         spectra = []
-        for rescale, layer in zip(self.rescale, self.layers, strict=True):
-            spectra.append(layer(rescale(signal)))
-            signal = (spectra[-1] - self.bin_mean) / self.bin_sd
+        for n, layer in enumerate(self.layers):
+            spectra.append(layer(self.controls(n, spectra[-1] if n else None, features)))
         return spectra
 
     def forward(self, features):
-        """Return logits, shape (n, n_classes), for features of shape (n, n_features) in [0, 1]."""
+        """Return logits, shape (rows, n_classes), for features of shape (rows, n_features)."""
         charge = self.spectra(features)[-1] @ self.parts
         return self.factor * (charge - self.part_mean) / self.part_sd
 
 
-def calibrate(device, n_classes, n, rng):
-    """Measure once the constants that standardise the device's output between layers.
-
-    Parameters
-    ----------
-    device : PhysicalSystem
-    n_classes : int
-        Number of adjacent parts of the last spectrum.
-    n : int
-        Number of random controls, each measured once.
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    dict of ndarray
-        ``bin_mean``, ``bin_sd`` (output_dim,) and ``part_mean``, ``part_sd`` (n_classes,).
-    """
-    x, theta = (1 / (1 + np.exp(-rng.normal(BRIGHT, 1.0, (n, w)))) for w in (device.input_dim, device.param_dim))
-    y = device(x, theta)
-    part = np.arange(device.output_dim) * n_classes // device.output_dim
-    charge = np.stack([y[:, part == c].sum(1) for c in range(n_classes)], 1)
-    return {"bin_mean": y.mean(0), "bin_sd": y.std(0), "part_mean": charge.mean(0), "part_sd": charge.std(0)}
-
-
-def signal_like_controls(device, calibration, n, depth, rng):
+def signal_like_controls(device, n, depth, rng):
     """Draw controls as they occur inside a network: measured spectra, standardised, rescaled at random.
 
     Parameters
     ----------
     device : PhysicalSystem
         Called on `n` rows for each of the `depth` - 1 passes before the last.
-    calibration : dict
-        From `calibrate`.
     n, depth : int
         Rows per pass, and number of passes in the chain.
     rng : numpy.random.Generator
@@ -171,9 +186,10 @@ def signal_like_controls(device, calibration, n, depth, rng):
     signal = rng.uniform(-1.7, 1.7, (n, device.input_dim))
     for step in range(depth):
         if step:
-            signal = (device(xs[-1], thetas[-1]) - calibration["bin_mean"]) / calibration["bin_sd"]
-        # One broad draw of a_i, b_i per row: wider than a network starts, so that training stays inside.
-        scale, offset = rng.normal(0, 1.0, (2, n, device.input_dim))
-        xs.append(squash(BRIGHT + scale * signal + offset, device.input_range))
-        thetas.append(squash(rng.normal(BRIGHT, 1.5, (n, device.param_dim)), device.param_range))
+            y = device(xs[-1], thetas[-1])
+            signal = (y - y.mean(0)) / y.std(0)
+        # A broad draw of a_i, b_i and theta per row: wider than a network starts, so that training stays inside.
+        scale, offset = rng.normal(0, 1, (2, n, device.input_dim))
+        xs.append(squash(scale * signal + offset + BRIGHTNESS, device.input_range))
+        thetas.append(squash(rng.normal(BRIGHTNESS, 1.5, (n, device.param_dim)), device.param_range))
     return np.concatenate(xs), np.concatenate(thetas)
