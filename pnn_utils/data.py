@@ -240,7 +240,7 @@ def main(arguments=None):
     parser.add_argument("command", choices=["fetch"])
     parser.add_argument("names", nargs="*", metavar="name", help=f"any of {', '.join(FILES)}; default: all")
     parser.add_argument("--optional", action="store_true", help="note a missing set and exit with 0")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     status = 0
     for name in options.names or FILES:
         try:

@@ -127,8 +127,9 @@ class SpectralNetwork(torch.nn.Module):
             getattr(self, f"{name}_sd")[index] = values.std(0).clamp_min(1e-6)
 
         measure("input", features)
+        spectrum = None
         for n, layer in enumerate(self.layers):
-            spectrum = layer(self.controls(n, None if n == 0 else spectrum, features))
+            spectrum = layer(self.controls(n, spectrum, features))
             measure("bin", spectrum, n)
         measure("part", spectrum @ self.parts)
 
