@@ -56,7 +56,7 @@ from IPython.display import Markdown, display
 
 from pnn_utils.metrics import summary, write_metrics
 from pnn_utils.pat import PhysicalLayer, physics_aware
-from pnn_utils.plotting import save_figure, use_house_style
+from pnn_utils.plotting import COLOURS, save_figure, use_house_style
 
 use_house_style()
 
@@ -153,11 +153,11 @@ every_depth = np.arange(1, max(depths) + 1)
 curves = 100 * np.array([closed_form(depth) for depth in every_depth]).T
 
 fig, ax = plt.subplots(figsize=(5.2, 3.4), layout="constrained")
-ax.plot(every_depth, curves[1], color="C3", label="closed form, forward and in silico")
-ax.plot(every_depth, curves[2], color="C0", label="closed form, PAT")
+ax.plot(every_depth, curves[1], color=COLOURS["in_silico"], label="closed form, forward and in silico")
+ax.plot(every_depth, curves[2], color=COLOURS["pat"], label="closed form, PAT")
 ax.plot(depths, 100 * np.array(gaps["forward"]), "o", ms=9, mfc="none", color="0.3", label="forward gap")
-ax.plot(depths, 100 * np.array(gaps["in_silico"]), "o", ms=4, color="C3", label="gradient gap, in silico")
-ax.plot(depths, 100 * np.array(gaps["pat"]), "s", ms=4, color="C0", label="gradient gap, PAT")
+ax.plot(depths, 100 * np.array(gaps["in_silico"]), "o", ms=4, color=COLOURS["in_silico"], label="gradient gap, in silico")
+ax.plot(depths, 100 * np.array(gaps["pat"]), "s", ms=4, color=COLOURS["pat"], label="gradient gap, PAT")
 ax.set_xticks(range(0, max(depths) + 1, 5))
 ax.set_xlabel("depth n (passes through the system)")
 ax.set_ylabel("gap to the true value (%)")
@@ -226,12 +226,12 @@ for mode, (history, theta) in trained.items():
 
 # %%
 fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.4), layout="constrained")
-for mode, label, colour in (("pat", "PAT", "C0"), ("in_silico", "in silico", "C3")):
+for mode, label, colour in (("pat", "PAT", COLOURS["pat"]), ("in_silico", "in silico", COLOURS["in_silico"])):
     on_device = np.array(trained[mode][0]["device"])
     left.plot(on_device / 1e5, color=colour, label=f"{label}, on the device")
     right.plot(100 * np.abs(on_device / target - 1), color=colour, label=f"{label}, on the device")
 believed = np.array(trained["in_silico"][0]["in_silico"])
-left.plot(believed / 1e5, "--", color="C3", lw=1, label="in silico, as the model believes")
+left.plot(believed / 1e5, "--", color=COLOURS["in_silico"], lw=1, label="in silico, as the model believes")
 left.axhline(target / 1e5, color="0.3", ls=":", label="target")
 left.set_ylabel("output $x_n$ ($10^5$)")
 left.legend()

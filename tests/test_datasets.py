@@ -5,8 +5,9 @@ import struct
 import numpy as np
 import pytest
 
-from pnn_utils.images import read_idx
-from pnn_utils.vowels import CLASSES, Tokens, load_tokens, vowel_task
+from pnn_utils import data
+from pnn_utils.images import load_images, read_idx
+from pnn_utils.vowels import CLASSES, Tokens, load_tokens, validation_split, vowel_task
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +29,8 @@ def test_stratified_split_has_the_papers_sizes(tokens, seed):
 def test_talker_disjoint_split_shares_no_talker(tokens, seed):
     task = vowel_task(seed, talker_disjoint=True, tokens=tokens)
     assert not set(task.train_talker) & set(task.test_talker)
-    assert 49 <= len(task.test_y) <= 56 and len(task.train_y) + len(task.test_y) == 259
-    assert set(task.test_y) == set(range(7))
+    assert (len(task.train_y), len(task.test_y)) == (210, 49)
+    assert set(task.test_y) == set(task.train_y) == set(range(7))
 
 
 def test_split_is_fixed_by_its_seed(tokens):
@@ -60,3 +61,52 @@ def test_idx_reader(tmp_path):
         path.write_bytes(bad)
         with pytest.raises(ValueError, match=words):
             read_idx(path)
+
+
+@pytest.mark.parametrize("disjoint", [False, True])
+def test_rows_are_the_tokens_they_say_scaled_by_training_alone(tokens, disjoint):
+    task = vowel_task(3, disjoint, tokens)
+    index = np.concatenate([task.train_index, task.test_index])
+    assert len(np.unique(index)) == 259
+    assert np.array_equal(tokens.talker[index], np.concatenate([task.train_talker, task.test_talker]))
+    assert np.array_equal(tokens.label[index], np.concatenate([task.train_y, task.test_y]))
+    low, high = tokens.formants[task.train_index].min(0), tokens.formants[task.train_index].max(0)
+    for x, rows in ((task.train_x, task.train_index), (task.test_x, task.test_index)):
+        assert x.dtype == np.float32 and np.isfinite(x).all() and x.min() >= 0 and x.max() <= 1
+        inside = ((tokens.formants[rows] >= low) & (tokens.formants[rows] <= high))
+        back = low + x * (high - low)
+        assert np.abs(back - tokens.formants[rows])[inside].max() < 0.01  # Hz
+
+
+def test_one_talker_cannot_stand_on_both_sides():
+    alone = Tokens(np.random.default_rng(0).uniform(1, 2, (259, 12)), np.repeat(np.arange(7), 37), np.array(["w01"] * 259), {})
+    with pytest.raises(ValueError, match="1 talkers"):
+        vowel_task(0, talker_disjoint=True, tokens=alone)
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+@pytest.mark.parametrize(("train", "count"), [(True, 60_000), (False, 10_000)])
+def test_image_set_is_whole_and_balanced_as_published(name, train, count):
+    try:
+        images, labels = load_images(name, train)
+    except FileNotFoundError as error:
+        pytest.skip(str(error).splitlines()[0])
+    assert images.shape == (count, 28, 28) and images.dtype == np.uint8 and images.flags.writeable
+    assert labels.shape == (count,) and labels.dtype == np.int64
+    if name == "fashion_mnist":
+        assert np.bincount(labels).tolist() == [count // 10] * 10
+    else:  # counts of the ten digits in the published sets
+        assert np.bincount(labels)[[0, 1]].tolist() == ([5923, 6742] if train else [980, 1135])
+
+
+def test_unknown_image_set_is_refused():
+    with pytest.raises(ValueError, match="vowels.*expected one of mnist"):
+        load_images("vowels")
+
+
+def test_images_and_labels_must_fit(tmp_path, monkeypatch):
+    for part, header in (("images-idx3", struct.pack(">3I", 2, 28, 28) + bytes(1568)), ("labels-idx1", struct.pack(">I", 3) + bytes(3))):
+        (tmp_path / f"train-{part}-ubyte").write_bytes(b"\x00\x00\x08" + bytes([int(part[-1])]) + header)
+    monkeypatch.setattr(data, "path", lambda name, file: tmp_path / file)
+    with pytest.raises(ValueError, match=r"\(2, 28, 28\) and labels of shape \(3,\)"):
+        load_images("mnist")
