@@ -7,7 +7,7 @@ import pytest
 
 from pnn_utils import data
 from pnn_utils.images import load_images, read_idx
-from pnn_utils.vowels import CLASSES, Tokens, load_tokens, validation_split, vowel_task
+from pnn_utils.vowels import CLASSES, Tokens, load_tokens, vowel_task
 
 
 @pytest.fixture(scope="module")
