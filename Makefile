@@ -10,9 +10,9 @@ export OMP_WAIT_POLICY := PASSIVE
 .PHONY: reproduce quick test lint lab bench readme data
 
 reproduce: $(ENVIRONMENT)  ## rebuild everything from raw data and compare it with what is committed
-	rm -rf .venv/committed && cp -r data/metrics .venv/committed
+	rm -rf .venv/committed && mkdir .venv/committed && git archive HEAD data/metrics | tar -x -C .venv/committed
 	dvc repro --force
-	python -m pnn_utils.metrics compare .venv/committed
+	python -m pnn_utils.metrics compare .venv/committed/data/metrics
 
 quick: data  ## run every notebook at its defaults into a scratch folder
 	scratch=$$(mktemp -d) && PNN_SCRATCH=$$scratch python -m pnn_utils.run --quick && rm -rf $$scratch
