@@ -17,7 +17,7 @@ from pnn_utils import paths
 from pnn_utils.files import write_json, write_text
 
 # Which figure of the paper each notebook answers to, for the README.
-FIGURES = {"01_toy": "Supplement, toy example", "02_shg_vowels": "Fig. 2, SHG, vowels"}
+FIGURES = {"00_tour": "Fig. 1, tour, half-moons", "01_toy": "Supplement, toy example", "02_shg_vowels": "Fig. 2, SHG, vowels"}
 MARKS = ("<!-- results:start -->", "<!-- results:end -->")
 
 
@@ -171,7 +171,7 @@ def results_table(folder=None):
                 cells = [_cell(results.get(f"{m}{suffix}", {}).get(quantity)) for m in ("pat", "in_silico", "in_silico_on_model")]
                 paper = metrics["paper"].get("pat") if quantity == "accuracy" and not suffix else None
                 lines.append(" | ".join([
-                    f"| {title}", quantity.replace("_", " ") + suffix.replace("_", " ").replace("talker ", ", talker-"),
+                    f"| {title}", quantity.replace("_", " ") + (", talker-disjoint" if suffix else ""),
                     "" if paper is None else f"{100 * paper:.0f} %", *cells,
                     _cell(metrics["baselines"].get(f"linear{suffix}", {}).get(quantity)) + " |"]))
     return "\n".join(lines)

@@ -109,6 +109,8 @@ def run_notebook(source, quick=False, params=PARAMS, folder=None):
     # Set before jupyter is imported: this environment's kernel, not a namesake elsewhere on the machine.
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     os.environ["TQDM_DISABLE"] = "1"  # no progress bars in stored outputs
+    # Sums in BLAS depend on the number of threads; with one, every number of cores gives the same results.
+    os.environ["OMP_NUM_THREADS"] = "1"
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(paths.ROOT), os.environ.get("PYTHONPATH")]))
     import jupytext
     import nbformat
