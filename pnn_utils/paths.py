@@ -15,7 +15,5 @@ RAW = ROOT / "data" / "raw"
 RESULTS = Path(os.environ["PNN_SCRATCH"]).resolve() if os.environ.get("PNN_SCRATCH") else ROOT
 NOTEBOOKS = RESULTS / "notebooks"
 TWINS = RESULTS / "data" / "twins"
-WEIGHTS = RESULTS / "data" / "weights"
-CHECKPOINTS = RESULTS / "data" / "checkpoints"
 METRICS = RESULTS / "data" / "metrics"
 FIGURES = RESULTS / "figures"
