@@ -64,7 +64,8 @@ torch.set_num_threads(1)
 device = SHG(seed=0, noise_seed=1)
 x, theta = random_controls(device, 1, np.random.default_rng(0))
 twice = np.concatenate([device(x, theta), device(x, theta)])
-print("first five readings, % of full well:", np.round(100 * twice[:, 20:25], 2).tolist())
+for reading in twice:
+    print("five of the fifty bins, % of full well:", *(f"{100 * y:.2f}" for y in reading[20:25]))
 
 # %% [markdown]
 # ## 2. A digital model of it

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import os
 from pathlib import Path
 
 import safetensors
@@ -92,7 +93,9 @@ def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=No
         history = _resume(checkpoint, network, optimizer, generator, device, settings)
 
     batches = math.ceil(len(x) / (batch_size or len(x)))
-    for epoch in tqdm(range(len(history), epochs), initial=len(history), total=epochs, leave=False):
+    # tqdm's notebook bar does not heed TQDM_DISABLE by itself; the pipeline sets it to keep bars out of stored outputs.
+    silent = bool(os.environ.get("TQDM_DISABLE"))
+    for epoch in tqdm(range(len(history), epochs), initial=len(history), total=epochs, leave=False, disable=silent):
         order = torch.randperm(len(x), generator=generator) if batch_size else torch.arange(len(x))
         total = 0.0
         for batch, rows in enumerate(order.split(batch_size or len(x))):

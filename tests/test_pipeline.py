@@ -59,7 +59,9 @@ def test_notebook_source_and_its_executed_copy(source):
     executed = nbformat.read(source.with_suffix(".ipynb"), 4)
     kept = [c for c in executed.cells if "injected-parameters" not in c.metadata.get("tags", [])]
     assert [c.source for c in kept] == [c.source for c in notebook.cells], f"run: dvc repro {source.stem}"
-    assert not [o for c in executed.cells for o in c.get("outputs", []) if o.output_type == "error"]
+    outputs = [o for c in executed.cells for o in c.get("outputs", [])]
+    assert not [o for o in outputs if o.output_type == "error"]
+    assert not [o for o in outputs if "application/vnd.jupyter.widget-view+json" in o.get("data", {})], "a progress bar was stored"
 
 
 def test_every_section_and_stage_has_its_notebook():

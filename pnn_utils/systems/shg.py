@@ -22,6 +22,7 @@ import dataclasses
 
 import numpy as np
 import scipy.fft
+from scipy.special import erf
 
 from pnn_utils.systems.base import PhysicalSystem, make_parameters, parameter
 
@@ -219,8 +220,6 @@ def bin_weights(frequency, n_bins, bin_width, resolution):
     resolution : float
         Full width at half maximum of the spectrometer's Gaussian line, in Hz; 0 for a perfect one.
     """
-    from scipy.special import erf
-
     spacing = frequency[1] - frequency[0]
     # Even a perfect spectrometer spreads a sample over the grid spacing that it stands for.
     sigma = max(resolution / np.sqrt(8 * np.log(2)), spacing / 2)
