@@ -4,7 +4,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 ENVIRONMENT := .venv/requirements.stamp
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-# Idle OpenMP threads that spin slow the small matrices here many times over.
+# The matrices here are small: a second BLAS or OpenMP thread slows them, many times over where a core is busy.
+export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: reproduce quick test lint lab bench readme data
