@@ -1,17 +1,24 @@
-"""An independent referee for the SHG device: the coupled-wave equations, solved by RK4.
+"""An independent referee for the SHG device: the coupled-wave equations of type-I doubling, in absolute units.
 
-Equations (2.7.10-11) of R. W. Boyd, Nonlinear Optics, 3rd ed., in photon-flux units: a and b are the fields of fundamental
-and second harmonic scaled such that |a|^2 + |b|^2 is the conserved intensity.
+With the real field e = A exp(i k z - i w t) + c.c. and intensity 2 n eps0 c |A|^2 [1]_,
+
+    dA1/dz = i 2 w1 d / (n1 c) A2 A1* exp(-i dk z),    dA2/dz = i w2 d / (n2 c) A1^2 exp(i dk z).
+
+Nothing here comes from the device except the wave vectors k_o(w), k_e(w) that a caller passes in.
+
+References
+----------
+.. [1] R. W. Boyd, Nonlinear Optics, 3rd ed. (2008), equations 2.7.10 and 2.7.11.
 """
 
 import numpy as np
+from scipy.constants import c, epsilon_0
 
 
 def rk4(derivative, state, length, steps):
     """Integrate d(state)/dz = derivative(z, state) from 0 to `length` with `steps` equal steps."""
     h = length / steps
-    for i in range(steps):
-        z = i * h
+    for z in h * np.arange(steps):
         k1 = derivative(z, state)
         k2 = derivative(z + h / 2, state + h / 2 * k1)
         k3 = derivative(z + h / 2, state + h / 2 * k2)
@@ -20,50 +27,82 @@ def rk4(derivative, state, length, steps):
     return state
 
 
-def monochromatic(coupling, mismatch, length, steps=400):
-    """Return (a, b) after a crystal, from a = 1, b = 0.
-
-    a' = i kappa b a* exp(-i dk z),  b' = i kappa a^2 exp(i dk z); kappa in 1/m for unit intensity, dk in rad/m.
-    """
-    def derivative(z, state):
-        a, b = state
-        return 1j * coupling * np.array([b * a.conj() * np.exp(-1j * mismatch * z), a**2 * np.exp(1j * mismatch * z)])
-
-    return rk4(derivative, np.array([1.0 + 0j, 0j]), length, steps)
-
-
-def broadband(field, omega, omega2, k1, k2, coupling, length, steps=60):
-    """Propagate pulses with the full linear dispersion of both waves, and depletion.
+def nonlinear_length(intensity, omega, n1, n2, d):
+    """Length over which a phase-matched wave converts tanh(1)^2 of its intensity, in metres.
 
     Parameters
     ----------
-    field : ndarray, complex, shape (n,)
-        Spectrum of the fundamental on the frequencies `omega` (rad/s), zero outside its first half.
-    omega, omega2 : ndarray, shape (n,)
-        Frequencies of the fundamental and second harmonic bins; omega2[m] = omega[i] + omega[m - i].
-    k1, k2 : ndarray, shape (n,)
-        Wave vectors (rad/m) on them.
-    coupling : float
-        1/m, for a time-domain field of unit amplitude.
+    intensity : float
+        Of the fundamental where it enters, in W/m^2.
+    omega : float
+        Of the fundamental, in rad/s.
+    n1, n2 : float
+        Refractive indices of fundamental and second harmonic.
+    d : float
+        Effective nonlinear coefficient, in m/V.
+    """
+    return np.sqrt(n1**2 * n2 * epsilon_0 * c**3 / (2 * omega**2 * d**2 * intensity))
+
+
+def plane_wave(intensity, omega, n1, n2, d, mismatch, length, steps=400):
+    """Intensities (W/m^2) of fundamental and second harmonic after a crystal, monochromatic, with depletion.
+
+    Parameters as in `nonlinear_length`; `mismatch` in rad/m, `length` in m.
+    """
+
+    def derivative(z, state):
+        a1, a2 = state
+        phase = np.exp(1j * mismatch * z)
+        return 1j * 2 * omega * d / c * np.array([a2 * a1.conj() / phase / n1, a1**2 * phase / n2])
+
+    start = np.array([np.sqrt(intensity / (2 * n1 * epsilon_0 * c)), 0], complex)
+    a1, a2 = rk4(derivative, start, length, steps)
+    return 2 * epsilon_0 * c * n1 * abs(a1) ** 2, 2 * epsilon_0 * c * n2 * abs(a2) ** 2
+
+
+def pulses(field, offset, spacing, carrier, k1, k2, d, length, steps=40):
+    """Propagate pulses with the whole linear dispersion of both waves, depletion and w-dependent coupling.
+
+    Parameters
+    ----------
+    field : ndarray, complex, shape (n, size)
+        Spectra of the fundamental; their sum over samples is the field in time, in V/m. The first quarter of the
+        samples, in rising frequency, carries light; the rest is zero and keeps the convolutions apart.
+    offset, spacing : float
+        Frequency of the first sample from the carrier, and between samples, in Hz.
+    carrier : float
+        Frequency of the fundamental, in Hz.
+    k1, k2 : callable
+        Wave vectors (rad/m) of angular frequency (rad/s) of fundamental and second harmonic.
+    d, length : float
+        Nonlinear coefficient in m/V, crystal length in m.
+    steps : int
 
     Returns
     -------
-    ndarray, shape (n,)
-        Spectrum of the second harmonic.
+    frequency1, frequency2 : ndarray, shape (size,)
+        Frequencies of the samples, in Hz.
+    energy1, energy2 : ndarray, shape (n, size)
+        Intensity carried by each sample at the exit, in W/m^2 (averaged over the time window).
     """
-    # Interaction picture: linear propagation is exact, RK4 handles only the coupling. Subtracting the same phase
-    # velocity and group delay from both waves changes nothing that is measured.
-    n = len(field)
-    centre = n // 4
-    slope = (k1[centre + 1] - k1[centre - 1]) / (omega[centre + 1] - omega[centre - 1])
-    d1 = k1 - k1[centre] - slope * (omega - omega[centre])
-    d2 = k2 - 2 * k1[centre] - slope * (omega2 - 2 * omega[centre])
+    size = field.shape[1]
+    # Samples 0 ... 3/4 size count upwards, the last quarter counts as negative: room on both sides of the light.
+    index = (np.arange(size) + size // 4) % size - size // 4
+    frequency1, frequency2 = carrier + offset + spacing * index, 2 * (carrier + offset) + spacing * index
+    w1, w2 = 2 * np.pi * frequency1, 2 * np.pi * frequency2
+    w0, h = 2 * np.pi * carrier, 1e11
+    slope = (k1(w0 + h) - k1(w0 - h)) / (2 * h)
+    n1, n2 = k1(w1) * c / w1, k2(w2) * c / w2
+    # The frame moves with the fundamental; linear propagation is exact, RK4 sees the coupling alone.
+    d1 = k1(w1) - k1(w0) - slope * (w1 - w0)
+    d2 = k2(w2) - 2 * k1(w0) - slope * (w2 - 2 * w0)
+    gain1, gain2 = 1j * 2 * w1 * d / (n1 * c), 1j * w2 * d / (n2 * c)
 
     def derivative(z, state):
-        a = np.fft.ifft(state[0] * np.exp(1j * d1 * z)) * n
-        b = np.fft.ifft(state[1] * np.exp(1j * d2 * z)) * n
-        da = np.fft.fft(b * a.conj()) / n * np.exp(-1j * d1 * z)
-        db = np.fft.fft(a * a) / n * np.exp(-1j * d2 * z)
-        return 1j * coupling * np.array([da, db])
+        turn1, turn2 = np.exp(1j * d1 * z), np.exp(1j * d2 * z)
+        a1, a2 = np.fft.ifft(state[0] * turn1, norm="forward"), np.fft.ifft(state[1] * turn2, norm="forward")
+        return np.array([gain1 / turn1 * np.fft.fft(a2 * a1.conj(), norm="forward"),
+                         gain2 / turn2 * np.fft.fft(a1 * a1, norm="forward")])
 
-    return rk4(derivative, np.array([field, np.zeros_like(field)]), length, steps)[1]
+    a1, a2 = rk4(derivative, np.array([field, np.zeros_like(field)]), length, steps)
+    return frequency1, frequency2, 2 * epsilon_0 * c * n1 * abs(a1) ** 2, 2 * epsilon_0 * c * n2 * abs(a2) ** 2

@@ -1,4 +1,4 @@
-"""What every device has to keep, whatever its physics."""
+"""What every device has to keep, whatever its physics. A new device joins by one line in SYSTEMS."""
 
 import dataclasses
 import json
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from pnn_utils.systems.base import parameter_table
 from pnn_utils.systems.shg import SHG
@@ -21,69 +22,156 @@ def controls(device, n, seed=0, dtype=np.float64):
             rng.uniform(*device.param_range, (n, device.param_dim)).astype(dtype))
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_shape_and_dtype(system, dtype):
+@pytest.mark.parametrize("types, expected", [
+    ((np.float32, np.float32), np.float32), ((np.float64, np.float64), np.float64), ((np.float32, np.float64), np.float64)])
+def test_shape_and_dtype(system, types, expected):
     device = system()
-    y = device(*controls(device, 7, dtype=dtype))
-    assert y.shape == (7, device.output_dim) and y.dtype == dtype and np.isfinite(y).all()
+    x, theta = controls(device, 7)
+    y = device(x.astype(types[0]), theta.astype(types[1]))
+    assert y.shape == (7, device.output_dim) and y.dtype == expected and np.isfinite(y).all()
+
+
+def test_lists_and_other_memory_layouts_are_read_alike(system):
+    x, theta = controls(system(), 4)
+    plain = system()(x, theta)
+    assert np.array_equal(system()(x.tolist(), theta.tolist()), plain)
+    assert np.array_equal(system()(np.asfortranarray(x), np.repeat(theta, 2, 0)[::2]), plain)
 
 
 def test_one_row_of_parameters_serves_the_batch(system):
     x, theta = controls(system(), 5)
     repeated = np.repeat(theta[:1], 5, 0)
-    assert np.array_equal(system(ideal=True)(x, theta[0]), system(ideal=True)(x, repeated))
+    assert np.array_equal(system()(x, theta[0]), system()(x, repeated))
 
 
 def test_ideal_rows_do_not_depend_on_their_batch(system):
     device = system(ideal=True)
     x, theta = controls(device, 600)
     whole = device(x, theta)
-    for i in (0, 255, 256, 599):
-        assert np.abs(device(x[i:i + 1], theta[i:i + 1])[0] - whole[i]).max() < 1e-5 * np.abs(whole).max()
+    order = np.random.default_rng(1).permutation(600)
+    assert np.abs(device(x[order], theta[order]) - whole[order]).max() < 1e-5 * np.abs(whole).max()
+    for rows in (slice(0, 1), slice(250, 260), slice(255, 256), slice(256, 257), slice(599, 600), slice(0, 256), slice(0, 257)):
+        assert np.abs(device(x[rows], theta[rows]) - whole[rows]).max() < 1e-5 * np.abs(whole).max()
+
+
+def test_readings_depend_on_data_and_on_parameters(system):
+    device = system(ideal=True)
+    x, theta = controls(device, 2)
+    y = device(x, theta)
+    assert not np.allclose(device(x[::-1], theta), y) and not np.allclose(device(x, theta[::-1]), y)
 
 
 def test_ideal_is_deterministic_and_seeds_fix_the_rest(system):
     x, theta = controls(system(), 20)
-    assert np.array_equal(system(ideal=True, noise_seed=1)(x, theta), system(ideal=True, noise_seed=2)(x, theta))
+    perfect = system(ideal=True, seed=1, noise_seed=1)
+    once = perfect(x, theta)
+    assert np.array_equal(perfect(x, theta), once)
+    assert np.array_equal(system(ideal=True, seed=2, noise_seed=2)(x, theta), once)
     first = system(seed=1, noise_seed=1)(x, theta)
     assert first.tobytes() == system(seed=1, noise_seed=1)(x, theta).tobytes()
     assert not np.array_equal(first, system(seed=1, noise_seed=2)(x, theta))
-    assert not np.array_equal(first, system(seed=2, noise_seed=1)(x, theta))
+
+
+def test_noise_seed_repeats_a_copy_and_seed_makes_another(system):
+    x, theta = controls(system(), 4)
+    many = np.repeat(x, 200, 0), np.repeat(theta, 200, 0)
+
+    def mean(**seeds):
+        readings = system(**seeds)(*many).reshape(4, 200, -1)
+        return readings.mean(1), readings.std(1) / np.sqrt(200)
+
+    (one, error), (again, _), (other, _) = mean(seed=1, noise_seed=1), mean(seed=1, noise_seed=2), mean(seed=2, noise_seed=1)
+    floor = 1e-3 * np.abs(one).max()
+    assert np.abs(one - again).max() < 8 * error.max() + floor  # the same copy, read again
+    assert np.abs(one - other).max() > 8 * error.max() + floor  # another copy: beyond what noise can do
+
+
+def test_noise_is_fresh_at_every_reading(system):
+    device = system()
+    x, theta = controls(device, 2)
+    assert not np.array_equal(device(x, theta), device(x, theta))
+    twice = device(np.repeat(x[:1], 2, 0), theta[0])
+    assert not np.array_equal(twice[0], twice[1])
 
 
 def test_passes_and_laboratory_time_are_counted(system):
     device = system()
+    assert device.passes == 0 and device.laboratory_time == 0
     device(*controls(device, 3))
     device(*controls(device, 4))
     assert device.passes == 7 and device.laboratory_time == pytest.approx(7 * device.pass_time)
+    assert device.pass_time > 0
 
 
 def test_state_survives_json_and_repeats_the_readings(system):
-    device, other = system(), system()
+    device, other = system(seed=3, noise_seed=4), system(seed=3, noise_seed=99)
     x, theta = controls(device, 3)
     device(x, theta)
-    other.load_state_dict(json.loads(json.dumps(device.state_dict())))
-    assert np.array_equal(device(x, theta), other(x, theta))
+    text = json.dumps(device.state_dict())
+    first, second = device(x, theta), device(x, theta)
+    for resumed in (other, device):  # a new process, and the same device taken back
+        resumed.load_state_dict(json.loads(text))
+        assert resumed.passes == 3
+        assert np.array_equal(resumed(x, theta), first) and np.array_equal(resumed(x, theta), second)
+
+
+def change_one(name, row, column, value):
+    def change(device, x, theta):
+        target = x if name == "x" else theta
+        target[row, column] = value(device) if callable(value) else value
+        return x, theta
+    return change
 
 
 @pytest.mark.parametrize("change, error, words", [
-    (lambda x, t: (x[:, :-1], t), ValueError, "shape"),
-    (lambda x, t: (x[0], t), ValueError, "one row per pass"),
-    (lambda x, t: (x, t[:2]), ValueError, "2 rows"),
-    (lambda x, t: (x.astype(int), t), TypeError, "int64"),
-    (lambda x, t: (x.astype(complex), t), TypeError, "complex128"),
-    (lambda x, t: (x, t.astype(str)), TypeError, "theta has dtype"),
-    (lambda x, t: (np.where(np.arange(len(x))[:, None] == 1, np.nan, x), t), ValueError, "nan"),
-    (lambda x, t: (x, np.where(np.arange(len(t))[:, None] == 1, np.inf, t)), ValueError, "inf"),
-    (lambda x, t: (x + 1e6, t), ValueError, "allowed range"),
-    (lambda x, t: (x, t - 1e6), ValueError, "theta.*allowed range"),
+    (lambda d, x, t: (x[:, :-1], t), ValueError, r"x has shape \(3, \d+\); expected \(n, \d+\)"),
+    (lambda d, x, t: (x, t[:, :-1]), ValueError, r"theta has shape \(3, \d+\); expected \(n, \d+\)"),
+    (lambda d, x, t: (x, t[0, :-1]), ValueError, r"theta has shape \(\d+,\); expected"),
+    (lambda d, x, t: (x[0], t[0]), ValueError, r"x has shape \(\d+,\); expected .*one row per pass"),
+    (lambda d, x, t: (x[None], t), ValueError, r"x has shape \(1, 3, \d+\)"),
+    (lambda d, x, t: (x, t[0, 0]), ValueError, r"theta has shape \(\)"),
+    (lambda d, x, t: (x, t[:2]), ValueError, "theta has 2 rows but x has 3"),
+    (lambda d, x, t: (x, t[:1]), ValueError, "theta has 1 rows but x has 3"),
+    (lambda d, x, t: (np.zeros_like(x, int), t), TypeError, "x has dtype int64; expected float32 or float64"),
+    (lambda d, x, t: (np.zeros_like(x, bool), t), TypeError, "x has dtype bool"),
+    (lambda d, x, t: (x.astype(np.float16), t), TypeError, "x has dtype float16"),
+    (lambda d, x, t: (x.astype(complex), t), TypeError, "x has dtype complex128"),
+    (lambda d, x, t: (x.astype(object), t), TypeError, "x has dtype object"),
+    (lambda d, x, t: (None, t), TypeError, "x has dtype object"),
+    (lambda d, x, t: (x, t.astype(str)), TypeError, "theta has dtype <U"),
+    (change_one("x", 1, 2, np.nan), ValueError, r"x\[1, 2\] = .*nan.* outside the allowed range \["),
+    (change_one("theta", 2, 0, np.nan), ValueError, r"theta\[2, 0\] = .*nan.* outside the allowed range \["),
+    (change_one("x", 0, 1, np.inf), ValueError, r"x\[0, 1\] = .*inf.* outside the allowed range \["),
+    (change_one("theta", 0, -1, -np.inf), ValueError, r"theta\[0, \d+\] = .*-inf.* outside the allowed range \["),
+    (change_one("x", 2, 3, lambda d: np.nextafter(d.input_range[1], np.inf)), ValueError, r"x\[2, 3\] = .* outside the allowed range \["),
+    (change_one("x", 2, 3, lambda d: np.nextafter(d.input_range[0], -np.inf)), ValueError, r"x\[2, 3\] = .* outside the allowed range \["),
+    (change_one("theta", 1, 3, lambda d: d.param_range[1] + 1), ValueError, r"theta\[1, 3\] = .* outside the allowed range \[.*unit"),
+    (change_one("theta", 1, 3, lambda d: d.param_range[0] - 1), ValueError, r"theta\[1, 3\] = .* outside the allowed range \[.*unit"),
 ])
 def test_bad_controls_are_refused_by_name_and_cost_nothing(system, change, error, words):
     device = system()
+    device(*controls(device, 2))
     before = json.dumps(device.state_dict())
     with pytest.raises(error, match=words):
-        device(*change(*controls(device, 3)))
-    assert json.dumps(device.state_dict()) == before
+        device(*change(device, *controls(device, 3)))
+    assert json.dumps(device.state_dict()) == before  # no pass counted, no noise drawn
+
+
+def test_error_names_the_range_that_was_left(system):
+    device = system()
+    x, theta = controls(device, 1)
+    for name, (low, high) in (("x", device.input_range), ("theta", device.param_range)):
+        wrong = {"x": x, "theta": theta, name: np.full_like(x if name == "x" else theta, high + 1)}
+        with pytest.raises(ValueError) as caught:
+            device(wrong["x"], wrong["theta"])
+        assert name in str(caught.value) and f"[{low}, {high}]" in str(caught.value) and device.control_unit in str(caught.value)
+
+
+def test_ends_of_the_range_are_allowed(system):
+    device = system()
+    for x in device.input_range:
+        for theta in device.param_range:
+            assert np.isfinite(device(np.full((2, device.input_dim), x), np.full(device.param_dim, theta))).all()
 
 
 def test_unknown_parameter_is_refused(system):
@@ -91,28 +179,65 @@ def test_unknown_parameter_is_refused(system):
         system(nonsense=1)
 
 
-def test_empty_batch_and_untouched_inputs(system):
+def test_empty_batch(system):
     device = system()
-    assert device(*controls(device, 0)).shape == (0, device.output_dim)
-    x, theta = controls(device, 3)
-    copies = x.copy(), theta.copy()
-    device(x, theta)
-    assert np.array_equal(x, copies[0]) and np.array_equal(theta, copies[1])
+    before = json.dumps(device.state_dict())
+    y = device(*controls(device, 0, dtype=np.float32))
+    assert y.shape == (0, device.output_dim) and y.dtype == np.float32
+    assert json.dumps(device.state_dict()) == before
+
+
+def test_inputs_are_not_modified_and_outputs_are_not_shared(system):
+    device = system(ideal=True)
+    x, theta = controls(device, 3, dtype=np.float32)
+    x.flags.writeable = theta.flags.writeable = False  # a write would raise
+    first = device(x, theta)
+    kept = first.copy()
+    device(*controls(device, 3, seed=1, dtype=np.float32))
+    assert np.array_equal(first, kept) and first.flags.writeable
+
+
+def test_two_devices_do_not_disturb_each_other(system):
+    x, theta = controls(system(), 3)
+    alone = system(seed=1)
+    expected = [alone(x, theta), alone(x, theta)]
+    one, other = system(seed=1), system(seed=2, noise_seed=5)
+    first = one(x, theta)
+    other(x, theta)
+    np.random.seed(0)  # the global generator must not matter either
+    assert np.array_equal(first, expected[0]) and np.array_equal(one(x, theta), expected[1])
 
 
 def test_every_number_has_unit_and_source(system):
     parameters = system().parameters
-    table = parameter_table(parameters)
-    for field in dataclasses.fields(parameters):
-        assert field.metadata["unit"] and len(field.metadata["source"]) > 5
-        assert f"`{field.name}`" in table
+    rows = parameter_table(parameters).splitlines()[2:]
+    assert len(rows) == len(dataclasses.fields(parameters))
+    for field, row in zip(dataclasses.fields(parameters), rows, strict=True):
+        assert len(field.metadata["source"]) > 5
+        assert f"`{field.name}`" in row and f"| {field.metadata['unit']} |" in row and field.metadata["source"] in row
 
 
-@settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 5), edge=st.booleans())
-def test_any_allowed_control_gives_finite_numbers(system, seed, n, edge):
-    device = system(seed=seed)
-    x, theta = controls(device, n, seed)
-    if edge:
-        x, theta = np.full_like(x, device.input_range[1]), np.full_like(theta, device.param_range[0])
-    assert np.isfinite(device(x, theta)).all()
+def test_ideal_switches_every_imperfection_off_and_a_change_switches_one_on(system):
+    fields = dataclasses.fields(system().parameters)
+    imperfections = [f for f in fields if f.metadata["ideal"] is not None]
+    assert imperfections
+    for field in fields:
+        value = getattr(system(ideal=True).parameters, field.name)
+        assert value == (field.default if field.metadata["ideal"] is None else field.metadata["ideal"])
+    one = imperfections[0]
+    assert getattr(system(ideal=True, **{one.name: one.default}).parameters, one.name) == one.default != one.metadata["ideal"]
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data(), n=st.integers(0, 3), ideal=st.booleans())
+def test_any_allowed_control_gives_finite_numbers(system, data, n, ideal):
+    device = system(ideal=ideal)
+    dtype, width = data.draw(st.sampled_from([(np.float32, 32), (np.float64, 64)]))
+
+    def draw(size, allowed):
+        low, high = (float(dtype(end)) for end in allowed)
+        return data.draw(arrays(dtype, (n, size), elements=st.floats(low, high, width=width)))
+
+    y = device(draw(device.input_dim, device.input_range), draw(device.param_dim, device.param_range))
+    assert y.shape == (n, device.output_dim) and y.dtype == dtype and np.isfinite(y).all()
+    assert device.passes == n

@@ -7,8 +7,8 @@ weak conversion and a thin crystal of length L,
     E2(W) ~ sinc(dk(W) L / 2) * integral E(w) E(W - w) dw,    y_j = integral of |E2(W)|^2 over bin j,
 
 where dk(W) = k_e(W) - 2 k_o(W / 2) is the wave-vector mismatch of type-I (ooe) doubling. Leaving the
-fundamental's own dispersion out of dk costs less than 1e-3 in a crystal of 0.5 mm; the tests compare it
-with a solution of the coupled-wave equations that makes neither approximation.
+fundamental's own dispersion out of dk costs about 0.1 % of the spectrum's peak in a crystal of 0.5 mm; the tests
+compare it with a solution of the coupled-wave equations that makes neither approximation.
 
 References
 ----------
@@ -72,7 +72,8 @@ class SHG(PhysicalSystem):
     ideal : bool
         Switch every imperfection off.
     points_per_channel : int
-        Frequency samples per channel; 2 is converged to 1e-3 of full scale (tests).
+        Frequency samples per channel; 2 is converged to 1e-3 of full scale for controls drawn uniformly, and less for
+        hard edges from channel to channel (tests).
     **changes
         Values of `SHGParameters` to change, by name.
 
