@@ -154,11 +154,11 @@ def test_phase_matching_is_exact_at_the_centre_and_falls_with_the_group_velocity
 def test_laser_spectrum_is_the_transform_of_a_pulse_of_the_stated_duration():
     half = 0.4413 / 100e-15 / 2
     assert shg.laser_field(np.array([half]), 100e-15)[0] ** 2 == pytest.approx(0.5, rel=1e-3)
-    frequency = np.arange(-4096, 4096) * 10e9
+    frequency = np.arange(-32768, 32768) * 10e9
     intensity = np.abs(np.fft.fftshift(np.fft.fft(np.fft.ifftshift(shg.laser_field(frequency, 100e-15))))) ** 2
     time = np.fft.fftshift(np.fft.fftfreq(len(frequency), 10e9))
     above = time[intensity > intensity.max() / 2]
-    assert np.ptp(above) == pytest.approx(100e-15, abs=2 * (time[1] - time[0]))
+    assert np.ptp(above) / 100e-15 == pytest.approx(1, abs=0.04)  # samples are 1.5 fs apart
 
 
 def test_fft_equals_direct_convolution():
@@ -253,7 +253,7 @@ def test_residual_dispersion_has_the_stated_spread_over_copies():
         phase = np.unwrap(np.angle(device._field))
         found.append(np.polynomial.Polynomial.fit(2 * np.pi * device.frequency, phase, 3).convert().coef[2:] * (2, 6))
     gdd, tod = np.std(found, axis=0)
-    assert gdd == pytest.approx(8e-28, rel=0.2) and tod == pytest.approx(3e-41, rel=0.2)
+    assert gdd / 8e-28 == pytest.approx(1, abs=0.2) and tod / 3e-41 == pytest.approx(1, abs=0.2)
     assert np.abs(np.mean(found, axis=0) / (gdd, tod)).max() < 4 / np.sqrt(200)
 
 
