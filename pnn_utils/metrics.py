@@ -91,9 +91,10 @@ def write_metrics(notebook, profile, results, *, paper=None, baselines=None, cos
 def compare(old_folder, new_folder=None):
     """Compare every committed metrics file with its new counterpart.
 
-    Tolerances: a summary's mean may move by 1e-12 relative for deterministic results (sd 0 or n 1) and otherwise
-    by the larger of 0.01 and two standard errors of the difference; other numbers by 1e-12, or 5 % where they
-    stem from a fit (``twin``). Costs are shown by the files themselves and not compared.
+    Tolerances come from the committed numbers alone, so that a new run with a wide spread cannot excuse itself. A
+    summary's mean may move by 1e-12 where it is deterministic (sd 0 or n 1), otherwise by two standard errors of a
+    difference between two such means, 2 sd sqrt(2 / n), for an accuracy at least by 0.01. Gaps may move by 1e-12,
+    quality numbers of a fit (``twin``) by 5 %. Costs stand in the files and are not compared.
 
     Parameters
     ----------
@@ -103,25 +104,31 @@ def compare(old_folder, new_folder=None):
     Returns
     -------
     list of (notebook, quantity, old, new, tolerance, verdict)
-        Verdicts: "reproduced", "DIFFERS", "MISSING", "other data, not compared".
+        Verdicts: "reproduced", "DIFFERS", "MISSING", "OTHER PROFILE", "other data, not compared".
+
+    Raises
+    ------
+    FileNotFoundError
+        If `old_folder` holds no metrics: comparing nothing is not agreement.
     """
-    rows = []
+    old_paths, rows = sorted(Path(old_folder).glob("*.json")), []
+    if not old_paths:
+        raise FileNotFoundError(f"{old_folder} holds no metrics to compare with; expected NN_name.json files")
     new_folder = Path(new_folder or paths.METRICS)
-    for old_path in sorted(Path(old_folder).glob("*.json")):
+    for old_path in old_paths:
         old = json.loads(old_path.read_text())
         new_path = new_folder / old_path.name
         new = json.loads(new_path.read_text()) if new_path.exists() else {}
         other = bool(new) and old["data"].get("name") != new["data"].get("name")
         new_values = dict(_quantities(new))
-        for name, (value, tolerance) in _quantities(old):
-            found, other_tolerance = new_values.get(name, (None, 0.0))
-            allowed = math.hypot(tolerance, other_tolerance) if tolerance > 1e-9 else tolerance
-            if ".accuracy" in name and allowed > 1e-9:
-                allowed = max(0.01, allowed)
-            if found is None:
-                verdict = "MISSING"
-            elif other:
+        for name, (value, allowed) in _quantities(old):
+            found = new_values.get(name, (None, 0.0))[0]
+            if other:  # first: other data may well lack a quantity
                 verdict = "other data, not compared"
+            elif found is None:
+                verdict = "MISSING"
+            elif old["profile"] != new["profile"]:
+                verdict = "OTHER PROFILE"
             else:
                 close = abs(found - value) <= max(allowed, 1e-12 * abs(value))
                 verdict = "reproduced" if close else "DIFFERS"
@@ -134,8 +141,10 @@ def _quantities(metrics):
     for group in ("results", "baselines"):
         for method, quantities in metrics.get(group, {}).items():
             for quantity, value in quantities.items():
-                error = 2 * value["sd"] / math.sqrt(value["n"])
-                yield f"{group}.{method}.{quantity}", (value["mean"], error or 1e-12)
+                allowed = 2 * value["sd"] * math.sqrt(2 / value["n"])
+                if allowed and quantity == "accuracy":
+                    allowed = max(0.01, allowed)
+                yield f"{group}.{method}.{quantity}", (value["mean"], allowed or 1e-12)
     for i, n in enumerate(metrics.get("gaps", {}).get("n", [])):
         for method in ("forward", "in_silico", "pat"):
             yield f"gaps.{method}[n={n}]", (metrics["gaps"][method][i], 1e-12)
@@ -149,8 +158,10 @@ def print_comparison(rows):
     for notebook, name, old, new, tolerance, verdict in rows:
         shown = "-" if new is None else f"{new:.6g}"
         print(f"{notebook:<16} {name:<55} {old:>12.6g} {shown:>12} {tolerance:>10.2g}  {verdict}")
-    bad = sum(row[-1] in ("DIFFERS", "MISSING") for row in rows)
-    print(f"{len(rows) - bad} of {len(rows)} metrics agree" + (f", {bad} DO NOT" if bad else ""))
+    bad = sum(row[-1] in ("DIFFERS", "MISSING", "OTHER PROFILE") for row in rows)
+    skipped = sum(row[-1].startswith("other data") for row in rows)
+    print(f"{len(rows) - bad - skipped} of {len(rows)} metrics reproduced" + (f", {skipped} not compared (other data)" if skipped else "")
+          + (f", {bad} DO NOT AGREE" if bad else ""))
     return bad
 
 
@@ -205,7 +216,11 @@ def main(arguments=None):
     commands.add_parser("readme").add_argument("--check", action="store_true")
     options = parser.parse_args(arguments)
     if options.command == "compare":
-        return 1 if print_comparison(compare(options.old)) else 0
+        try:
+            return 1 if print_comparison(compare(options.old)) else 0
+        except FileNotFoundError as error:
+            print(error, file=sys.stderr)
+            return 1
     if not update_readme(options.check) and options.check:
         print("README.md's results table is not in step with data/metrics; run: make readme", file=sys.stderr)
         return 1

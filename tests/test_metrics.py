@@ -1,0 +1,78 @@
+"""The comparison behind ``make reproduce``: what it must not let pass, and what it must not stop."""
+
+import json
+
+import pytest
+
+from pnn_utils import metrics, paths
+
+SEEDS = [0.92, 0.94, 0.96, 0.93, 0.95, 0.94, 0.91, 0.97, 0.93, 0.95]
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    def _write(folder, values=SEEDS, method="pat", profile="full", data="Hillenbrand 1995", **extra):
+        monkeypatch.setattr(paths, "METRICS", tmp_path / folder)
+        results = {method: {"accuracy": metrics.summary(values)}}
+        metrics.write_metrics("02_shg_vowels", profile, results, data={"name": data, "sha256": "0"}, **extra)
+        return tmp_path / folder
+    return _write
+
+
+def verdicts(old, new):
+    return [row[-1] for row in metrics.compare(old, new)]
+
+
+@pytest.mark.parametrize("folder", ["empty", "absent"])
+def test_nothing_to_compare_with_is_a_failure(tmp_path, folder, capsys):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="holds no metrics"):
+        metrics.compare(tmp_path / folder)
+    assert metrics.main(["compare", str(tmp_path / folder)]) == 1
+    assert "holds no metrics" in capsys.readouterr().err
+
+
+def test_the_spread_of_a_bad_run_does_not_excuse_it(write):
+    # Two of ten seeds at chance: the mean falls by 0.16, the new run's own standard error is as large.
+    old, new = write("old"), write("new", [1 / 7, 1 / 7, *SEEDS[2:]])
+    assert verdicts(old, new) == ["DIFFERS"]
+
+
+@pytest.mark.parametrize(("shift", "verdict"), [(0.009, "reproduced"), (-0.009, "reproduced"), (0.03, "DIFFERS"), (-0.03, "DIFFERS")])
+def test_tolerance_of_an_accuracy(write, shift, verdict):
+    # sd 0.0183, n 10: 2 sd sqrt(2 / n) = 0.0163
+    old, new = write("old"), write("new", [v + shift for v in SEEDS])
+    assert metrics.compare(old, new)[0][4] == pytest.approx(0.0163, abs=1e-4)
+    assert verdicts(old, new) == [verdict]
+
+
+def test_an_accuracy_with_little_spread_may_move_by_one_percent(write):
+    old = write("old", [0.9, 0.9001])
+    assert metrics.compare(old, old)[0][4] == 0.01
+    assert verdicts(old, write("near", [0.908, 0.9081])) == ["reproduced"]
+    assert verdicts(old, write("far", [0.912, 0.9121])) == ["DIFFERS"]
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1.04, "reproduced"), (1.06, "DIFFERS"), (0.94, "DIFFERS")])
+def test_quality_of_a_fit_may_move_by_five_percent(write, factor, verdict):
+    old, new = write("old", twin={"r2": 0.9}), write("new", twin={"r2": 0.9 * factor})
+    assert verdicts(old, new) == ["reproduced", verdict]
+
+
+def test_a_quick_run_does_not_reproduce_a_full_one(write, capsys):
+    rows = metrics.compare(write("old"), write("new", profile="quick"))
+    assert [row[-1] for row in rows] == ["OTHER PROFILE"]
+    assert metrics.print_comparison(rows) == 1
+
+
+def test_other_data_neither_fail_nor_count_as_reproduced(write, capsys):
+    # The fallback's file lacks "pat" altogether: still other data, not a missing result.
+    rows = metrics.compare(write("old"), write("new", method="in_silico", data="Peterson & Barney 1952 (fallback)"))
+    assert [row[-1] for row in rows] == ["other data, not compared"]
+    assert metrics.print_comparison(rows) == 0
+    assert "0 of 1 metrics reproduced, 1 not compared (other data)" in capsys.readouterr().out
+
+
+def test_committed_metrics_agree_with_themselves():
+    assert {row[-1] for row in metrics.compare(paths.METRICS, paths.METRICS)} == {"reproduced"}
+    assert json.loads((paths.METRICS / "01_toy.json").read_text())["gaps"]["n"] == [1, 5, 10, 20]
