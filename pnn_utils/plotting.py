@@ -1,6 +1,7 @@
 """House style of the figures."""
 
 import matplotlib
+import numpy as np
 
 from pnn_utils import paths
 from pnn_utils.files import atomic_path
@@ -42,8 +43,6 @@ def plot_band(axes, x, runs, label, colour, **line):
     runs : array_like, shape (n, points)
     label, colour : str
     """
-    import numpy as np
-
     runs = np.asarray(runs, float)
     mean = runs.mean(0)
     error = 2 * runs.std(0, ddof=1) / len(runs) ** 0.5 if len(runs) > 1 else np.zeros_like(mean)
