@@ -54,10 +54,11 @@ import numpy as np
 import torch
 from IPython.display import Markdown, display
 
-from pnn_utils.metrics import summary, write_metrics
+from pnn_utils.metrics import Cost, summary, write_metrics
 from pnn_utils.pat import PhysicalLayer, physics_aware
 from pnn_utils.plotting import COLOURS, save_figure, use_house_style
 
+cost = Cost()
 use_house_style()
 
 # %% [markdown]
@@ -258,7 +259,8 @@ write_metrics(
     "01_toy",
     profile,
     results,
-    cost={"device_passes": device.passes},
+    cost=cost.read(device.passes),
+    data={"name": "none: one number and its target", "sha256": ""},
     gaps={"n": list(depths), **gaps},
 )
 

@@ -30,7 +30,9 @@ def declared_parameters(notebook):
     cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     if len(cells) != 1:
         raise ValueError(f"the notebook has {len(cells)} cells tagged 'parameters'; expected 1")
-    targets = [t for node in ast.parse(cells[0].source).body if isinstance(node, ast.Assign) for t in node.targets]
+    body = ast.parse(cells[0].source).body
+    targets = [t for node in body if isinstance(node, ast.Assign | ast.AnnAssign)
+               for t in (node.targets if isinstance(node, ast.Assign) else [node.target])]
     return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
@@ -108,6 +110,7 @@ def run_notebook(source, quick=False, params=PARAMS, folder=None):
     """
     # Set before jupyter is imported: this environment's kernel, not a namesake elsewhere on the machine.
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+    os.environ.pop("JUPYTER_PATH", None)  # searched before the environment, whatever the line above says
     os.environ["TQDM_DISABLE"] = "1"  # no progress bars in stored outputs
     # Sums in BLAS depend on the number of threads; with one, every number of cores gives the same results.
     os.environ["OMP_NUM_THREADS"] = "1"

@@ -5,10 +5,11 @@ import pytest
 import safetensors.torch
 import torch
 
-from pnn_utils.networks import SpectralNetwork, signal_like_controls
+from pnn_utils.networks.spectral import SpectralNetwork, signal_like_controls
 from pnn_utils.systems.shg import SHG
 from pnn_utils.training import accuracy, accuracy_on_device, train
-from pnn_utils.twin import Twin, fit_twin, judge_twin, load_twin, noise_variance, random_controls, save_twin
+from pnn_utils.twins.fit import fit_twin, judge_twin, load_twin, noise_variance, random_controls, save_twin
+from pnn_utils.twins.perceptron import Perceptron
 
 
 class OnlyTheCall:
@@ -93,7 +94,7 @@ def test_twin_file_round_trip_and_refusals(tmp_path, twin):
     safetensors.torch.save_file({"a": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match="holds no twin"):
         load_twin(path, device)
-    save_twin(path, Twin(2, 3, 4), {})
+    save_twin(path, Perceptron(2, 3, 4), {})
     with pytest.raises(ValueError, match=r"\[2, 3, 4\]; the device has \[50, 50, 50\]"):
         load_twin(path, device)
     with pytest.raises(FileNotFoundError):

@@ -7,6 +7,8 @@ a laboratory would know of a real apparatus. A real instrument fits the same con
 """
 
 import dataclasses
+import math
+import numbers
 
 import numpy as np
 
@@ -112,7 +114,7 @@ def _checked(values, name, width, allowed, unit, single_row=False):
     return values
 
 
-def parameter(default, unit, source, ideal=None):
+def parameter(default, unit, source, ideal=None, allowed=(0.0, np.inf)):
     """Declare one number of a device's parameter table.
 
     Parameters
@@ -123,8 +125,10 @@ def parameter(default, unit, source, ideal=None):
         SI unit, and where the number comes from: a reference or a stated reason.
     ideal : float or int, optional
         For an imperfection, the value that switches it off.
+    allowed : (float, float)
+        Lowest and highest value that `make_parameters` accepts.
     """
-    return dataclasses.field(default=default, metadata={"unit": unit, "source": source, "ideal": ideal})
+    return dataclasses.field(default=default, metadata={"unit": unit, "source": source, "ideal": ideal, "allowed": allowed})
 
 
 def make_parameters(table, ideal=False, **changes):
@@ -133,12 +137,20 @@ def make_parameters(table, ideal=False, **changes):
     Raises
     ------
     TypeError
-        If a change names a parameter that the table does not have.
+        If a change names a parameter that the table does not have, or is not a number.
+    ValueError
+        If a value is outside the parameter's allowed range, infinite or NaN.
     """
     known = {field.name: field for field in dataclasses.fields(table)}
     unknown = sorted(set(changes) - set(known))
     if unknown:
         raise TypeError(f"unknown parameter {unknown[0]!r} of {table.__name__}; expected one of {', '.join(known)}")
+    for name, value in changes.items():
+        (low, high), unit = known[name].metadata["allowed"], known[name].metadata["unit"]
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            raise TypeError(f"{name} is {value!r}; expected a number")
+        if not low <= value <= high or math.isinf(value):
+            raise ValueError(f"{name} = {value!r} is outside the allowed range [{low:g}, {high:g}] (unit: {unit})")
     off = {name: f.metadata["ideal"] for name, f in known.items() if ideal and f.metadata["ideal"] is not None}
     return table(**{**off, **changes})
 

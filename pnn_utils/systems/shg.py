@@ -4,11 +4,11 @@ Controls u in [0, 1] set the spectral amplitude of a Ti:sapphire pulse, channel 
 the second harmonic is read by a spectrometer. With the shaped field E(w) = a(u; w) S(w) exp(i phi(w)),
 weak conversion and a thin crystal of length L,
 
-    E2(W) ~ sinc(dk(W) L / 2) * integral E(w) E(W - w) dw,    y_j = integral of |E2(W)|^2 over bin j,
+    E2(W) ~ W sinc(dk(W) L / 2) * integral E(w) E(W - w) dw,    y_j = integral of |E2(W)|^2 over bin j,
 
 where dk(W) = k_e(W) - 2 k_o(W / 2) is the wave-vector mismatch of type-I (ooe) doubling. Against a
-solution of the coupled-wave equations (tests), leaving the factor W of the coupling out costs 0.4 % of a
-spectrum's peak, the fundamental's own dispersion 0.1 % in a crystal of 0.5 mm, and depletion 0.02 %.
+solution of the coupled-wave equations (tests), leaving out the fundamental's own dispersion costs 0.1 % of a
+spectrum's peak in a crystal of 0.5 mm, and depletion 0.02 %.
 
 References
 ----------
@@ -33,25 +33,25 @@ LIGHT_SPEED = 299_792_458.0  # m/s, exact
 class SHGParameters:
     """Numbers of the SHG device in SI units; imperfections have a value that switches them off."""
 
-    wavelength: float = parameter(780e-9, "m", "centre of the laser spectrum [1]")
-    duration: float = parameter(100e-15, "s", "intensity full width at half maximum, transform-limited Gaussian [1]")
-    channel_spacing: float = parameter(90e9, "Hz", "chosen: 100 channels span 9 THz, twice the spectrum's half-maximum width")
-    peak_intensity: float = parameter(1e12, "W/m^2", "chosen: 1 nJ in 100 fs on a waist of 80 um; about 1 % conversion, so that depletion is negligible")
-    crystal_length: float = parameter(0.5e-3, "m", "recalled from the paper, unchecked")
-    bin_width: float = parameter(0.25e12, "Hz", "chosen: 50 bins cover the central 12.5 THz of the second harmonic")
+    wavelength: float = parameter(780e-9, "m", "centre of the laser spectrum [1]", allowed=(400e-9, 1.2e-6))
+    duration: float = parameter(100e-15, "s", "intensity full width at half maximum, transform-limited Gaussian [1]", allowed=(10e-15, 1e-12))
+    channel_spacing: float = parameter(90e9, "Hz", "chosen: 100 channels span 9 THz, twice the spectrum's half-maximum width", allowed=(1e9, 1e12))
+    peak_intensity: float = parameter(1e12, "W/m^2", "chosen: 1 nJ in 100 fs on a waist of 80 um; all open it converts 0.54 %", allowed=(1e6, 1e16))
+    crystal_length: float = parameter(0.5e-3, "m", "recalled from the paper, unchecked", allowed=(1e-6, 1e-2))
+    bin_width: float = parameter(0.25e12, "Hz", "chosen: 50 bins cover the central 12.5 THz of the second harmonic", allowed=(1e9, 1e13))
     resolution: float = parameter(0.59e12, "Hz", "spectrometer line FWHM, 0.3 nm at 390 nm (recalled, unchecked)", ideal=0.0)
     group_delay_dispersion: float = parameter(800e-30, "s^2", "sd over copies of what is left after the compressor; a few mm of glass", ideal=0.0)
     third_order_dispersion: float = parameter(30e-42, "s^3", "sd over copies; typical of a prism or grating compressor", ideal=0.0)
-    spectrum_ripple: float = parameter(0.05, "1", "relative depth of a slow fringe on the laser's field spectrum", ideal=0.0)
-    crosstalk: float = parameter(0.5, "channels", "sd of one colour's focal spot on the shaper [4]", ideal=0.0)
+    spectrum_ripple: float = parameter(0.05, "1", "relative depth of a slow fringe on the laser's field spectrum", ideal=0.0, allowed=(0.0, 1.0))
+    crosstalk: float = parameter(0.5, "channels", "sd of one colour's focal spot on the shaper [4]", ideal=0.0, allowed=(0.0, 10.0))
     response_curvature: float = parameter(0.3, "1", "share of the grating efficiency sin(pi u / 2) left in the amplitude response after calibration", ideal=0.0)
     channel_gain_spread: float = parameter(0.03, "1", "sd of the channels' gain: mirrors and coating", ideal=0.0)
-    leakage: float = parameter(0.01, "1", "field amplitude of a dark channel: micromirror contrast 1e4 : 1", ideal=0.0)
-    dead_channels: int = parameter(2, "channels", "channels stuck dark: dust and stuck mirrors", ideal=0)
+    leakage: float = parameter(0.01, "1", "field amplitude of a dark channel: micromirror contrast 1e4 : 1", ideal=0.0, allowed=(0.0, 1.0))
+    dead_channels: int = parameter(2, "channels", "channels stuck dark: dust and stuck mirrors", ideal=0, allowed=(0, 100))
     pulse_energy_noise: float = parameter(0.003, "1", "relative sd of the pulse energy from reading to reading", ideal=0.0)
     power_drift: float = parameter(0.005, "1", "relative amplitude of the slow power cycle", ideal=0.0)
-    drift_period: float = parameter(1200.0, "s", "period of the power cycle: air conditioning, 20 min")
-    full_well: float = parameter(5e4, "electrons", "charge at full scale of a linear CCD; sets the shot noise")
+    drift_period: float = parameter(1200.0, "s", "period of the power cycle: air conditioning, 20 min", allowed=(1.0, 1e9))
+    full_well: float = parameter(5e4, "electrons", "charge at full scale of a linear CCD; sets the shot noise", allowed=(1.0, 1e12))
     shot_noise: float = parameter(1.0, "1", "shot noise as a multiple of Poisson's", ideal=0.0)
     read_noise: float = parameter(20.0, "electrons", "sd per bin and reading of such a CCD", ideal=0.0)
 
@@ -117,11 +117,11 @@ class SHG(PhysicalSystem):
 
         # Second-harmonic samples sit at w_i + w_j, that is at sums of two grid frequencies.
         sums = 2 * self.frequency[0] + spacing * np.arange(2 * points - 1)
-        weights = bin_weights(sums, self.output_dim, p.bin_width, p.resolution)
-        weights = weights * phase_matching(sums, p.wavelength, p.crystal_length)[:, None] ** 2
+        # The crystal's field grows as W: relative to the centre of the second harmonic.
+        crystal = (1 + sums * p.wavelength / (2 * LIGHT_SPEED)) * phase_matching(sums, p.wavelength, p.crystal_length)
+        weights = bin_weights(sums, self.output_dim, p.bin_width, p.resolution) * crystal[:, None] ** 2
         bare = np.abs(np.convolve(laser_field(self.frequency, p.duration), laser_field(self.frequency, p.duration)))
-        ideal_bins = bin_weights(sums, self.output_dim, p.bin_width, 0.0)
-        ideal_bins = ideal_bins * phase_matching(sums, p.wavelength, p.crystal_length)[:, None] ** 2
+        ideal_bins = bin_weights(sums, self.output_dim, p.bin_width, 0.0) * crystal[:, None] ** 2
         full_scale = np.sqrt((bare**2 @ ideal_bins).max())
         self._field = (field / np.sqrt(full_scale)).astype(np.complex64)
         self._weights = weights.astype(np.float32)

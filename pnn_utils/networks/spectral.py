@@ -1,4 +1,4 @@
-"""The paper's architectures, built from physical layers."""
+"""A chain of passes through the SHG device (Fig. 2 of the paper): spectra in, spectra out."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""The digital model of a device ("twin"): measure the device, fit a network to it, judge the fit.
+"""The digital model of a device ("twin"): measure the device, fit a model to it, judge the fit, keep it.
 
 Everything here knows the device only through ``y = device(x, theta)``. A twin is judged by R^2 on controls
 it never saw, beside the noise floor: the R^2 that the device's own noiseless response would reach against
@@ -13,47 +13,7 @@ import safetensors.torch
 import torch
 
 from pnn_utils.files import atomic_path, write_json
-
-
-class Twin(torch.nn.Module):
-    """A multilayer perceptron from all controls to the measured values, with fixed standardisation.
-
-    Parameters
-    ----------
-    input_dim, param_dim, output_dim : int
-        As the device's.
-    hidden : sequence of int
-        Width of each hidden layer.
-    generator : torch.Generator, optional
-        Source of the initial weights.
-
-    Notes
-    -----
-    ``twin(x, theta)`` takes tensors of shape (n, input_dim) and (n, param_dim) in control units and returns
-    the predicted measurement, shape (n, output_dim), in the device's output unit.
-    """
-
-    def __init__(self, input_dim, param_dim, output_dim, hidden=(256, 256), generator=None):
-        super().__init__()
-        self.dims = (input_dim, param_dim, output_dim)
-        self.hidden = tuple(hidden)
-        widths = (input_dim + param_dim, *hidden, output_dim)
-        self.layers = torch.nn.ModuleList(
-            torch.nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
-        for layer in self.layers:
-            bound = (3 / layer.in_features) ** 0.5
-            torch.nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
-            torch.nn.init.zeros_(layer.bias)
-        for name, width in (("control", widths[0]), ("output", output_dim)):
-            self.register_buffer(f"{name}_mean", torch.zeros(width))
-            self.register_buffer(f"{name}_sd", torch.ones(width))
-
-    def forward(self, x, theta):
-        hidden = (torch.cat([x, theta], dim=-1) - self.control_mean) / self.control_sd
-        for layer in self.layers[:-1]:
-            hidden = torch.nn.functional.silu(layer(hidden))
-        return self.layers[-1](hidden) * self.output_sd + self.output_mean
+from pnn_utils.twins.perceptron import Perceptron
 
 
 def random_controls(device, n, rng):
@@ -105,7 +65,7 @@ def r_squared(predicted, measured):
     return 1 - ((predicted - measured) ** 2).mean(0) / measured.var(0)
 
 
-def fit_twin(device, x, theta, y, *, hidden=(256, 256), epochs=30, batch_size=128, learning_rate=2e-3,
+def fit_twin(device, x, theta, y, *, twin=None, hidden=(256, 256), epochs=30, batch_size=128, learning_rate=2e-3,
              patience=8, validation_fraction=0.1, generator=None):
     """Fit a twin to measured pairs: Adam, cosine schedule, early stop on held-out pairs.
 
@@ -115,7 +75,11 @@ def fit_twin(device, x, theta, y, *, hidden=(256, 256), epochs=30, batch_size=12
         Only its dimensions are read; it is not called.
     x, theta, y : ndarray, shapes (n, input_dim), (n, param_dim), (n, output_dim)
         Measured pairs.
+    twin : torch.nn.Module, optional
+        The model to fit, as its constructor made it: ``twin(x, theta)`` predicts y, ``twin.standardise(x, theta, y)``
+        sets its fixed constants from pairs, ``twin.output_sd`` weighs the errors. Default: a `Perceptron`.
     hidden : sequence of int
+        Widths of the default model's hidden layers.
     epochs, batch_size, patience : int
         Training stops after `patience` epochs without a lower validation error.
     learning_rate, validation_fraction : float
@@ -124,7 +88,7 @@ def fit_twin(device, x, theta, y, *, hidden=(256, 256), epochs=30, batch_size=12
 
     Returns
     -------
-    twin : Twin
+    twin : torch.nn.Module
         The weights of the best epoch, not trainable, in float32.
     history : list of dict
         Epoch, training and validation error (mean squared, in units of each output's variance).
@@ -140,18 +104,15 @@ def fit_twin(device, x, theta, y, *, hidden=(256, 256), epochs=30, batch_size=12
         if not np.isfinite(values).all():
             raise ValueError(f"{name} holds {np.count_nonzero(~np.isfinite(values))} values that are not finite")
     generator = generator or torch.Generator().manual_seed(0)
-    twin = Twin(device.input_dim, device.param_dim, device.output_dim, hidden, generator)
-    controls, target = torch.tensor(np.concatenate([x, theta], 1)).float(), torch.tensor(y).float()
-    order = torch.randperm(len(controls), generator=generator)
+    twin = twin or Perceptron(device.input_dim, device.param_dim, device.output_dim, hidden, generator)
+    x, theta, y = (torch.tensor(values).float() for values in (x, theta, y))
+    order = torch.randperm(len(x), generator=generator)
     held = max(1, int(len(order) * validation_fraction))
     valid, train = order[:held], order[held:]
-    for name, values in (("control", controls[train]), ("output", target[train])):
-        getattr(twin, f"{name}_mean").copy_(values.mean(0))
-        getattr(twin, f"{name}_sd").copy_(values.std(0).clamp_min(1e-12))
+    twin.standardise(x[train], theta[train], y[train])
 
     def error(rows):
-        predicted = twin(*controls[rows].split([device.input_dim, device.param_dim], 1))
-        return (((predicted - target[rows]) / twin.output_sd) ** 2).mean()
+        return (((twin(x[rows], theta[rows]) - y[rows]) / twin.output_sd) ** 2).mean()
 
     optimizer = torch.optim.Adam(twin.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
@@ -186,7 +147,7 @@ def judge_twin(twin, device, x, theta, repeats=4):
 
     Parameters
     ----------
-    twin : Twin
+    twin : torch.nn.Module
     device : callable
         Called 1 + `repeats` times on the controls.
     x, theta : ndarray, shapes (n, input_dim) and (n, param_dim)
@@ -213,25 +174,34 @@ def save_twin(path, twin, made):
     ----------
     path : str or pathlib.Path
         Ends in ``.safetensors``.
-    twin : Twin
+    twin : torch.nn.Module
+        Has ``settings``, the arguments that its constructor needs, of plain JSON types.
     made : dict
         Plain JSON types: device, seeds, numbers of pairs, settings, R^2.
     """
-    shape = {"dims": list(twin.dims), "hidden": list(twin.hidden)}
+    described = {"kind": type(twin).__name__, "settings": twin.settings}
     with atomic_path(path) as temporary:
-        safetensors.torch.save_file(twin.state_dict(), temporary, metadata={"twin": json.dumps(shape)})
-    write_json(str(path).removesuffix(".safetensors") + ".json", {**shape, **made})
+        safetensors.torch.save_file(twin.state_dict(), temporary, metadata={"twin": json.dumps(described)})
+    write_json(str(path).removesuffix(".safetensors") + ".json", {**described, **made})
 
 
-def load_twin(path, device):
-    """Read a twin written by `save_twin` for this device.
+def load_twin(path, device, kind=Perceptron):
+    """Read a twin of the given kind that `save_twin` wrote for this device.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+    device : PhysicalSystem
+        Only its dimensions are read.
+    kind : type
+        Class of the twin.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is not a whole safetensors file, holds something else than a twin, or a twin of another shape.
+        If the file is not a whole safetensors file, holds something else than a twin, or a twin of another kind or shape.
     """
     try:
         with safetensors.safe_open(path, "pt") as file:
@@ -241,10 +211,14 @@ def load_twin(path, device):
         raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
     if "twin" not in metadata:
         raise ValueError(f"{path} holds no twin; its metadata names {sorted(metadata) or 'nothing'}")
-    shape = json.loads(metadata["twin"])
-    expected = [device.input_dim, device.param_dim, device.output_dim]
-    if shape["dims"] != expected:
-        raise ValueError(f"{path} holds a twin with dimensions {shape['dims']}; the device has {expected}")
-    twin = Twin(*shape["dims"], hidden=shape["hidden"])
+    described = json.loads(metadata["twin"])
+    if described["kind"] != kind.__name__:
+        raise ValueError(f"{path} holds a {described['kind']}; expected a {kind.__name__}")
+    settings = described["settings"]
+    names = ("input_dim", "param_dim", "output_dim")
+    found, expected = [settings[name] for name in names], [getattr(device, name) for name in names]
+    if found != expected:
+        raise ValueError(f"{path} holds a twin with dimensions {found}; the device has {expected}")
+    twin = kind(**settings)
     twin.load_state_dict(weights)
     return twin.requires_grad_(False)

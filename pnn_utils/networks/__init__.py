@@ -1,0 +1,1 @@
+"""The paper's architectures, built from physical layers: one file a kind of signal."""
