@@ -70,3 +70,28 @@ def load_images(name, train=True):
         raise ValueError(f"{name} has images of shape {images.shape} and labels of shape {labels.shape}; "
                          "expected (n, 28, 28) and (n,)")
     return images, labels.astype(np.int64)
+
+
+def average_pool(images, factor):
+    """Average blocks of `factor` x `factor` pixels and flatten, row by row.
+
+    Parameters
+    ----------
+    images : ndarray of uint8, shape (n, height, width)
+    factor : int
+        Divides height and width.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, height * width / factor**2), 0 to 1
+
+    Raises
+    ------
+    ValueError
+        If `factor` does not divide the sides.
+    """
+    n, height, width = images.shape
+    if factor < 1 or height % factor or width % factor:
+        raise ValueError(f"factor is {factor}; expected a divisor of {height} and {width}")
+    blocks = images.reshape(n, height // factor, factor, width // factor, factor)
+    return (blocks.mean((2, 4), dtype=np.float32) / 255).reshape(n, -1)
