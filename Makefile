@@ -22,8 +22,8 @@ test: $(ENVIRONMENT)  ## the tests, and README's table against data/metrics
 	python -m pytest
 	python -m pnn_utils.metrics readme --check
 
-data: $(ENVIRONMENT)  ## fetch what is missing of the vowel table
-	python -m pnn_utils.data fetch vowels
+data: $(ENVIRONMENT)  ## fetch what is missing of the data that the notebooks read
+	python -m pnn_utils.data fetch vowels mnist
 
 lint: $(ENVIRONMENT)
 	ruff check .

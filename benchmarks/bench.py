@@ -11,6 +11,7 @@ import scipy
 import scipy.fft
 from threadpoolctl import threadpool_limits
 
+from pnn_utils.systems.plate import Plate
 from pnn_utils.systems.shg import SHG
 
 ROWS, REPEATS = 10_000, 7
@@ -51,6 +52,29 @@ def bench_shg():
     return report(f"SHG, {ROWS} control vectors", found, "bare FFTs", 3)
 
 
+def slope(title, sizes, run, repeats=5):
+    """Print the times of `run(size)` and the slope of their logarithms; return whether the cost is linear or better."""
+    found = medians({size: (lambda size=size: run(size)) for size in sizes}, repeats)
+    order = np.polyfit(np.log(list(found)), np.log(list(found.values())), 1)[0]
+    print(f"  {title}: " + ", ".join(f"{size}: {1e3 * seconds:.1f} ms" for size, seconds in found.items()) + f"; log-log slope {order:.2f}")
+    return order <= 1.1
+
+
+def bench_plate():
+    """Plate device: at most 2 s for 10,000 waveforms of 196 samples, cost linear in waveforms and in modes."""
+    rng = np.random.default_rng(0)
+    x, none = rng.uniform(-1, 1, (ROWS, 196)), np.zeros(0)
+    devices = {"ideal (linear)": Plate(ideal=True), "all imperfections": Plate()}
+    found = medians({name: lambda device=device: device(x, none) for name, device in devices.items()}, 3)
+    print(f"Plate, {ROWS} waveforms of 196 samples played twice, median of 3, at most 2 s:")
+    for name, value in found.items():
+        print(f"  {name:<28} {1e3 * value:8.1f} ms")
+    by_modes = {n: Plate(n_modes=n) for n in (4, 8, 16, 32, 64)}
+    linear = [slope("waveforms", (500, 1000, 2000, 4000, 8000), lambda n: devices["all imperfections"](x[:n], none)),
+              slope("modes, 1000 waveforms", by_modes, lambda n: by_modes[n](x[:1000], none))]
+    return max(found.values()) <= 2 and all(linear)
+
+
 def bench_import():
     """Time that importing the package adds to importing torch, in fresh processes; its modules for information."""
     def added(module):
@@ -66,7 +90,7 @@ def bench_import():
     return package <= 0.3
 
 
-BENCHMARKS = [bench_shg, bench_import]
+BENCHMARKS = [bench_shg, bench_plate, bench_import]
 
 if __name__ == "__main__":
     print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, NumPy {np.__version__}, SciPy {scipy.__version__}")

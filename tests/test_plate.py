@@ -230,6 +230,14 @@ def test_a_hard_clock_costs_what_the_slope_says():
     assert (jittery(x, np.zeros(0)) - quiet(x, np.zeros(0))).std() == pytest.approx(expected, rel=0.15)
 
 
+@pytest.mark.parametrize("changes", [SILENT, LINEAR])
+def test_single_precision_is_good_enough(changes):
+    x = np.clip(np.random.default_rng(0).normal(0.4, 0.5, (64, 196)), -1, 1).astype(np.float32)
+    device = Plate(seed=1, **changes)
+    exact = device(x.astype(np.float64), np.zeros(0))
+    assert np.abs(device(x, np.zeros(0, np.float32)) - exact).max() < 1e-5 * np.abs(exact).max()
+
+
 def test_steps_below_one_are_refused():
     with pytest.raises(ValueError, match="steps_per_sample is 0; expected at least 1"):
         Plate(steps_per_sample=0)

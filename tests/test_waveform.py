@@ -1,0 +1,145 @@
+"""Networks and models for devices that answer a waveform with a waveform."""
+
+import numpy as np
+import pytest
+import torch
+
+from pnn_utils.images import average_pool
+from pnn_utils.networks.waveform import Clamp, WaveformNetwork, waveform_like_controls
+from pnn_utils.systems.plate import Plate
+from pnn_utils.training import accuracy, accuracy_on_device, train
+from pnn_utils.twins.convolution import Convolution
+from pnn_utils.twins.fit import fit_twin, judge_twin, load_twin, random_controls, save_twin
+
+SAMPLES = 40
+
+
+def small_plate(**changes):
+    return Plate(samples=SAMPLES, sample_rate=24e3, **changes)
+
+
+def digits_like(n, seed=0):
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 2, n)
+    x = rng.random((n, SAMPLES)) + 0.5 * np.where(y[:, None] == 1, np.linspace(0, 1, SAMPLES), 0)
+    return torch.tensor(x, dtype=torch.float32), torch.tensor(y)
+
+
+def fitted(device, n=1500, epochs=5):
+    x, theta = random_controls(device, n, np.random.default_rng(0))
+    return fit_twin(device, x, theta, device(x, theta), twin=Convolution(SAMPLES, 0, SAMPLES), epochs=epochs)[0]
+
+
+@pytest.fixture(scope="module")
+def twin():
+    return fitted(small_plate())
+
+
+def network(device, twin, mode="pat", readout="mean"):
+    return WaveformNetwork(device, twin, 2, 2, torch.Generator().manual_seed(0), readout, mode)
+
+
+@pytest.mark.parametrize("periods", [1, 2, 3])
+def test_convolution_finds_the_kernel_of_an_ideal_plate(periods):
+    device = small_plate(ideal=True, periods=periods)
+    twin = fitted(device, 300, 1)
+    longer = Plate(samples=SAMPLES * periods, sample_rate=24e3, ideal=True, periods=1)
+    answer = longer(np.eye(SAMPLES * periods)[:1], np.zeros(0))[0]
+    # Lag k of the kernel is the answer to a click k samples ago, and to the same click one, two ... rounds earlier.
+    lags = np.arange(-SAMPLES + 1, SAMPLES)
+    rounds = np.array([[answer[k + r * SAMPLES] if 0 <= k + r * SAMPLES < (r + 1) * SAMPLES else 0.0 for k in lags] for r in range(periods)])
+    expected = rounds.sum(0)
+    assert np.abs(twin.kernel.numpy() - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_the_correction_explains_part_of_a_strong_nonlinearity():
+    device = small_plate(force_factor_slope=-1.0, sound_noise=1e-4, amplifier_gain=8.0)
+    x, theta = waveform_like_controls(device, np.random.default_rng(0).random((1500, SAMPLES)), 2, np.random.default_rng(1))
+    twin, _ = fit_twin(device, x, theta, device(x, theta), twin=Convolution(SAMPLES, 0, SAMPLES), epochs=20, learning_rate=3e-3)
+    fresh = waveform_like_controls(device, np.random.default_rng(2).random((300, SAMPLES)), 2, np.random.default_rng(3))
+    linear, model = (np.median(1 - judge_twin(part, device, *fresh)["r2"]) for part in (twin.linear_part, twin))
+    assert model < 0.7 * linear
+
+
+def test_convolution_is_shift_invariant_and_starts_linear():
+    twin = Convolution(SAMPLES, 0, SAMPLES)
+    twin.kernel.normal_(generator=torch.Generator().manual_seed(0))
+    x = torch.zeros(2, SAMPLES)
+    x[0, 5], x[1, 9] = 1, 1
+    y = twin(x, None)
+    assert torch.equal(y, twin.linear_part(x, None))
+    assert torch.allclose(y[0, :-4], y[1, 4:])
+
+
+def test_convolution_file_round_trip_and_refusals(tmp_path, twin):
+    device, path = small_plate(), tmp_path / "twin.safetensors"
+    save_twin(path, twin, {})
+    x = torch.rand(3, SAMPLES)
+    assert torch.equal(load_twin(path, device, Convolution)(x, None), twin(x, None))
+    with pytest.raises(ValueError, match="holds a Convolution; expected a Perceptron"):
+        load_twin(path, device)
+    with pytest.raises(ValueError, match="as many samples out as in"):
+        Convolution(4, 0, 5)
+    with pytest.raises(ValueError, match="no parameter controls"):
+        Convolution(4, 1, 4)
+
+
+@pytest.mark.parametrize("mode", ["pat", "in_silico"])
+@pytest.mark.parametrize("readout", ["mean", "power"])
+def test_network_learns_on_the_device(twin, mode, readout):
+    device, (x, y) = small_plate(), digits_like(400)
+    net = network(device, twin, "device", readout)
+    net.calibrate(x)
+    before = accuracy(net, x, y)
+    history = train(net.set_mode(mode), x, y, epochs=12, learning_rate=0.05, batch_size=50, device=device)
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert accuracy_on_device(net, *digits_like(400, 1)) > max(0.85, before)
+
+
+def test_calibrated_signals_and_logits_have_unit_variance(twin):
+    device, (x, _) = small_plate(ideal=True), digits_like(200)
+    net = network(device, twin, "device")
+    net.calibrate(x)
+    with torch.no_grad():
+        assert net(x).std(0) == pytest.approx(net.factor.item(), rel=1e-4)
+        assert net.waveforms(x)[0].std() == pytest.approx(net.signal_sd[1].item(), rel=1e-4)
+
+
+def test_drives_stay_in_range_and_use_it(twin):
+    device, (x, _) = small_plate(), digits_like(200)
+    net = network(device, twin, "device")
+    net.calibrate(x)
+    net.scale.data *= 50
+    drive = net.drive(0, x)
+    assert drive.min() == device.input_range[0] and drive.max() == device.input_range[1]
+    assert Clamp(2.0, 5.0)(torch.tensor([-3.0, 0.0, 3.0])).tolist() == [2.0, 3.5, 5.0]
+
+
+def test_training_makes_the_passes_it_reports(twin):
+    device, (x, y) = small_plate(), digits_like(60)
+    train(network(device, twin), x, y, epochs=2, learning_rate=0.01, batch_size=20, device=device)
+    assert device.passes == 2 * 2 * 60  # epochs x layers x rows
+
+
+def test_network_refuses_what_it_cannot_take(twin):
+    net = network(small_plate(), twin)
+    with pytest.raises(ValueError, match=r"shape \(3, 7\); expected \(rows, 40\)"):
+        net(torch.zeros(3, 7))
+    with pytest.raises(ValueError, match="readout is 'median'"):
+        network(small_plate(), twin, readout="median")
+
+
+def test_waveform_like_controls_are_allowed_and_varied():
+    device = small_plate()
+    x, theta = waveform_like_controls(device, np.random.default_rng(0).random((50, SAMPLES)), 3, np.random.default_rng(1))
+    assert x.shape == (150, SAMPLES) and theta.shape == (150, 0) and device.passes == 100
+    assert np.isfinite(device(x, theta)).all() and x.std(1).max() > 2 * x.std(1).min()
+
+
+def test_average_pool():
+    images = np.arange(32, dtype=np.uint8).reshape(2, 4, 4)
+    pooled = average_pool(images, 2)
+    assert pooled.dtype == np.float32 and pooled[0].tolist() == pytest.approx([v / 255 for v in (2.5, 4.5, 10.5, 12.5)])
+    assert average_pool(np.full((1, 4, 4), 255, np.uint8), 4).tolist() == [[1.0]]
+    with pytest.raises(ValueError, match="factor is 3; expected a divisor of 4 and 4"):
+        average_pool(images, 3)
