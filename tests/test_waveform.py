@@ -110,7 +110,7 @@ def test_drives_stay_in_range_and_use_it(twin):
     net = network(device, twin, "device")
     net.calibrate(x)
     net.scale.data *= 50
-    drive = net.drive(0, x)
+    drive = net.drive(0, x, x)
     assert drive.min() == device.input_range[0] and drive.max() == device.input_range[1]
     assert Clamp(2.0, 5.0)(torch.tensor([-3.0, 0.0, 3.0])).tolist() == [2.0, 3.5, 5.0]
 

@@ -28,8 +28,8 @@ class Clamp(torch.nn.Module):
 class WaveformNetwork(torch.nn.Module):
     """Element-wise rescaling, pass, and again; averages over equal time windows of the last waveform are the logits.
 
-    Layer n sends clamp(a_i s_i + b_i) to the device, where s is the input or the waveform measured before, standardised by
-    one mean and one standard deviation. Trainable are a and b of every layer, and one factor on the logits.
+    Layer n sends clamp(a_i s_i + b_i + c_i f_i) to the device, where s is the input or the waveform measured before, standardised
+    by one mean and one standard deviation, and f the input. Trainable are a, b and (with `skip`) c, and one factor on the logits.
 
     Parameters
     ----------
@@ -42,6 +42,10 @@ class WaveformNetwork(torch.nn.Module):
         Source of the initial a and b.
     readout : {"mean", "power"}
         Average the waveform or its square in each window.
+    shuffle : bool
+        Send the samples of s to each layer in a random order of its own, drawn once: wiring, not arithmetic.
+    skip : bool
+        Have the term c_i f_i after the first layer, by which the input reaches every layer directly.
     mode : {"pat", "in_silico", "device"}
 
     Raises
@@ -50,7 +54,7 @@ class WaveformNetwork(torch.nn.Module):
         If the readout is unknown.
     """
 
-    def __init__(self, device, twin, n_classes, n_layers, generator, readout="mean", mode="pat"):
+    def __init__(self, device, twin, n_classes, n_layers, generator, readout="mean", shuffle=False, skip=False, mode="pat"):
         super().__init__()
         if readout not in ("mean", "power"):
             raise ValueError(f"readout is {readout!r}; expected 'mean' or 'power'")
@@ -63,6 +67,10 @@ class WaveformNetwork(torch.nn.Module):
         self.scale = torch.nn.Parameter(SPREAD * torch.randn(n_layers, samples, generator=generator))
         self.offset = torch.nn.Parameter(0.3 * SPREAD * torch.randn(n_layers, samples, generator=generator))
         self.factor = torch.nn.Parameter(torch.tensor(1.0))
+        plain = torch.arange(samples)
+        orders = [torch.randperm(samples, generator=generator) if shuffle else plain for _ in range(n_layers)]
+        self.register_buffer("order", torch.stack(orders), persistent=shuffle)
+        self.skip = torch.nn.Parameter(torch.zeros(n_layers - 1, samples)) if skip else None
         self.clamp = Clamp(*device.input_range)
         self.layers = torch.nn.ModuleList(PhysicalLayer(device, twin, torch.zeros(device.param_dim), mode) for _ in range(n_layers))
 
@@ -84,14 +92,18 @@ class WaveformNetwork(torch.nn.Module):
         waveform = images
         for n, layer in enumerate(self.layers):
             self.signal_mean[n], self.signal_sd[n] = waveform.mean(), waveform.std()
-            waveform = layer(self.drive(n, waveform))
+            waveform = layer(self.drive(n, waveform, images))
         averages = self.averages(waveform)
         self.logit_mean.copy_(averages.mean(0))
         self.logit_sd.copy_(averages.std(0).clamp_min(1e-12))
 
-    def drive(self, n, signal):
-        """Return the data controls of layer `n`, shape (rows, samples), from the signal before it."""
-        return self.clamp(self.scale[n] * (signal - self.signal_mean[n]) / self.signal_sd[n] + self.offset[n])
+    def drive(self, n, signal, images):
+        """Return the data controls of layer `n`, shape (rows, samples), from the signal before it and the network's input."""
+        standard = ((signal - self.signal_mean[n]) / self.signal_sd[n])[:, self.order[n]]
+        z = self.scale[n] * standard + self.offset[n]
+        if n and self.skip is not None:
+            z = z + self.skip[n - 1] * (images - self.signal_mean[0]) / self.signal_sd[0]
+        return self.clamp(z)
 
     def waveforms(self, images):
         """Return the list of measured waveforms, one per layer, each of shape (rows, samples), in the device's unit.
@@ -105,7 +117,7 @@ class WaveformNetwork(torch.nn.Module):
             raise ValueError(f"images have shape {tuple(images.shape)}; expected (rows, {self.scale.shape[1]})")
         measured = []
         for n, layer in enumerate(self.layers):
-            measured.append(layer(self.drive(n, measured[-1] if n else images)))
+            measured.append(layer(self.drive(n, measured[-1] if n else images, images)))
         return measured
 
     def averages(self, waveform):

@@ -359,10 +359,11 @@ class Plate(PhysicalSystem):
 
     def respond(self, x, theta):
         p = self.parameters
-        jitter = p.timing_jitter * self._noise.standard_normal((len(x), 1))
-        noise = p.sensitivity * p.sound_noise * self._noise.standard_normal(x.shape)
         heard = self.trajectory(x, np.stack([self.space.sound, self.space.sound_slope]))
-        y = (heard[..., 0] + jitter * heard[..., 1] + noise) / p.full_scale
+        kind = heard.dtype.type
+        jitter = kind(p.timing_jitter) * self._noise.standard_normal((len(x), 1), dtype=kind)
+        noise = kind(p.sensitivity * p.sound_noise) * self._noise.standard_normal(x.shape, dtype=kind)
+        y = (heard[..., 0] + jitter * heard[..., 1] + noise) / kind(p.full_scale)
         if p.adc_bits:
             y = np.round(np.clip(y, -1, 1) * 2 ** (p.adc_bits - 1)) / 2 ** (p.adc_bits - 1)
         return y
