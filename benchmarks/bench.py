@@ -11,8 +11,11 @@ import scipy
 import scipy.fft
 from threadpoolctl import threadpool_limits
 
+from pnn_utils.systems.circuit import Circuit
+from pnn_utils.systems.netlist import ngspice_version, run_ngspice
 from pnn_utils.systems.plate import Plate
 from pnn_utils.systems.shg import SHG
+from pnn_utils.systems.transient import simulate
 
 ROWS, REPEATS = 10_000, 7
 
@@ -75,6 +78,33 @@ def bench_plate():
     return max(found.values()) <= 2 and all(linear)
 
 
+def bench_circuit():
+    """Circuit device: at least 1,000 times ngspice's throughput at the tests' accuracy, cost linear in waveforms and in samples."""
+    rng = np.random.default_rng(0)
+    ideal, real, none = Circuit(ideal=True), Circuit(), np.zeros(0)
+    x = rng.uniform(*ideal.input_range, (4000, 196))
+    found = medians({name: lambda device=device: device(x, none) for name, device in {"ideal": ideal, "all imperfections": real}.items()}, 3)
+    per_waveform = {name: seconds / len(x) for name, seconds in found.items()}
+    print(f"Circuit, {len(x)} waveforms of 196 samples, median of 3:")
+    for name, seconds in per_waveform.items():
+        print(f"  {name:<28} {1e6 * seconds:8.1f} us a waveform")
+    enough = True
+    if ngspice_version() is None:
+        print("  ngspice is not installed: the comparison with it was left out")
+    else:
+        start = time.perf_counter()
+        expected = np.array([run_ngspice(ideal.parameters, drive) for drive in x[:20]])
+        spice = (time.perf_counter() - start) / 20
+        error = (np.sqrt(((ideal(x[:20], none) - expected) ** 2).mean(1)) / np.ptp(expected, axis=1)).max()
+        print(f"  ngspice {ngspice_version():<20} {1e6 * spice:8.1f} us a waveform, {spice / per_waveform['ideal']:.0f} x the device's, which differs "
+              f"by {100 * error:.2f} % RMS of the swing at most")
+        enough = spice >= 1000 * per_waveform["ideal"] and error <= 0.005
+    long = rng.uniform(-4, 4, (500, 1568))
+    linear = [slope("waveforms", (250, 500, 1000, 2000, 4000), lambda n: ideal(x[:n], none)),
+              slope("samples, 500 waveforms", (98, 196, 392, 784, 1568), lambda n: simulate(ideal.parameters, long[:, :n]))]
+    return enough and all(linear)
+
+
 def bench_import():
     """Time that importing the package adds to importing torch, in fresh processes; its modules for information."""
     def added(module):
@@ -90,7 +120,7 @@ def bench_import():
     return package <= 0.3
 
 
-BENCHMARKS = [bench_shg, bench_plate, bench_import]
+BENCHMARKS = [bench_shg, bench_plate, bench_circuit, bench_import]
 
 if __name__ == "__main__":
     print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, NumPy {np.__version__}, SciPy {scipy.__version__}")

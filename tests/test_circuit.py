@@ -188,18 +188,6 @@ def test_each_imperfection_changes_the_reading_and_ideal_has_none():
         assert not np.array_equal(Circuit(ideal=True, **{name: field.default})(x, NONE), base), name
 
 
-def test_threads_do_not_change_a_byte():
-    import numba
-
-    drives, threads = random_drives(50), numba.get_num_threads()
-    try:
-        numba.set_num_threads(1)
-        one = Circuit()(drives, NONE)
-    finally:
-        numba.set_num_threads(threads)
-    assert one.tobytes() == Circuit()(drives, NONE).tobytes()
-
-
 def test_bad_substeps_are_refused():
     for substeps in (0, -1, 1.5):
         with pytest.raises(ValueError, match=f"substeps = {substeps}; expected an integer of at least 1"):

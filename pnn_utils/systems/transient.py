@@ -25,7 +25,7 @@ FORWARD_LIMIT = 0.5  # SPICE's FC: beyond FC * PB of forward bias the junction c
 DIODE_ON = 0.1  # V, below which the body diode carries less than a nanoampere and its exponential is skipped
 TOLERANCE = 1e-5  # V, of the last Newton step; the error left is its square over the thermal voltage, nanovolts
 LOOSE_TOLERANCE = 3e-3  # V, while cut off: only the junction charge is nonlinear then, and the error left 0.2 nA
-# Fused products and reciprocals change the last digit only, and are the same for every row and thread.
+# Fused products and reciprocals change the last digit only, and are the same for every row.
 OPTIONS = {"cache": True, "error_model": "numpy", "fastmath": {"contract", "arcp"}}
 
 
@@ -33,7 +33,7 @@ def simulate(p, drive, substeps=3, delay=None):
     """Voltage on the capacitor at the end of each hold interval, from rest.
 
     Second order in the substep. With 3 substeps the RMS error is 0.1 % of the swing for random drives over +-4 V
-    and less for weaker ones (tests). Rows are computed in parallel, each independently of the others.
+    and less for weaker ones (tests). Each row is computed independently of the others.
 
     Parameters
     ----------
@@ -177,7 +177,7 @@ def _end_of_step(w, g, a_w, a_g, d_w, d_g, q_old, guess, c):
     return n, m, excess
 
 
-@numba.njit(parallel=True, **OPTIONS)
+@numba.njit(**OPTIONS)
 def _simulate(drive, late, substeps, matrix, inputs, c, slopes, out):
     rows, samples = drive.shape
     jittered = late.shape[1] > 0
@@ -185,7 +185,7 @@ def _simulate(drive, late, substeps, matrix, inputs, c, slopes, out):
     d_w, d_g, a_w, a_g = -inputs[2, 1], -inputs[3, 1], -inputs[2, 2], -inputs[3, 2]
     load, rise_per_ampere = slopes
     points = (samples + 1) * substeps + 1
-    for row in numba.prange(rows):
+    for row in range(rows):
         value = np.zeros(points if jittered else 1)
         slope = np.zeros(points if jittered else 1)
         i = v = w = g = n = m = excess = 0.0
