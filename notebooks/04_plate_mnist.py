@@ -172,7 +172,7 @@ save_twin(paths.TWINS / "plate.safetensors", twin, {"device": "Plate(seed=0)", "
 twin_passes = device.passes
 
 # %% [markdown]
-# The response is linear to two or three parts in a thousand of its power, and the model explains about two thirds of the rest.
+# The response is linear to two or three parts in a thousand of its power. Where networks drive it, the model explains about two thirds of the rest.
 #
 # ## The network
 #
