@@ -544,8 +544,8 @@ display(Markdown("\n".join(lines)))
 # orders alone already mix some pixels. Without the random orders one network falls from 90 to 69 %, because the circuit's memory of
 # some forty samples is short beside an image of 196.
 #
-# **Digital hardware does better with less.** A perceptron with as many trained numbers as the seven networks reads 97 to 98 % of the digits, logistic regression
-# nearly what the seven networks reach. The figure shows that a transistor circuit can be trained, not that it should replace a multiplier.
+# **Digital hardware does better with less.** A perceptron with as many trained numbers as the seven networks reads 97 to 98 % of the digits, logistic
+# regression nearly what the seven networks reach. The figure shows that a transistor circuit can be trained, not that it should replace a multiplier.
 #
 # **Jitter.** Up to 7 % noise per element costs less than two points. At 15 %, near the paper's level, networks trained quietly lose ten points; trained at
 # that noise, half of it comes back.

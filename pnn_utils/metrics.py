@@ -193,7 +193,7 @@ def _cell(value):
     if value is None:
         return ""
     spread = f" ± {100 * value['sd']:.1f}" if value["n"] > 1 else ""
-    digits = 1 if value["n"] > 1 else 3
+    digits = 1 if value["n"] > 1 or value["mean"] > 0.1 else 3
     return f"{100 * value['mean']:.{digits}f}{spread} % (n = {value['n']})"
 
 
