@@ -13,7 +13,7 @@ product over all stages at once for dL/dA. Works on the CPU and on CUDA, in floa
 
 import torch
 
-from pnn_utils.systems.oscillators import REST_4, n_couplings, pack_gradient, unpack
+from pnn_utils.systems.oscillators import STOERMER_8, n_couplings, pack_gradient, unpack
 
 DURATION = 0.5  # in units of 1/omega_0, as in the device
 
@@ -35,7 +35,7 @@ class OscillatorModel:
     the drives. One vector for the whole batch: give the layer ``shared=True``.
     """
 
-    def __init__(self, n_oscillators, n_read=None, duration=DURATION, tableau=REST_4):
+    def __init__(self, n_oscillators, n_read=None, duration=DURATION, tableau=STOERMER_8):
         self.n_oscillators, self.n_read, self.duration, self.tableau = n_oscillators, n_read, duration, tableau
 
     def __call__(self, x, theta):
@@ -45,7 +45,7 @@ class OscillatorModel:
         return release(x, theta[:split], theta[split:], self.duration, self.tableau, self.n_read)
 
 
-def release(angles, couplings, drives, duration=DURATION, tableau=REST_4, n_read=None):
+def release(angles, couplings, drives, duration=DURATION, tableau=STOERMER_8, n_read=None):
     """Return the angles some time after a release from rest; differentiable once.
 
     Parameters
@@ -109,7 +109,7 @@ def _coupling_gradient(product):
 
 
 @torch.no_grad()
-def motion(angles, couplings, drives, times, tableau=REST_4):
+def motion(angles, couplings, drives, times, tableau=STOERMER_8):
     """Return angles and velocities at several times after a release from rest, without gradients.
 
     Parameters
