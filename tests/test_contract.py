@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pnn_utils.systems.base import parameter_table
+from pnn_utils.systems.oscillators import Oscillators
 from pnn_utils.systems.shg import SHG
 
-SYSTEMS = [SHG]
+SYSTEMS = [SHG, Oscillators]
 pytestmark = pytest.mark.parametrize("system", SYSTEMS, ids=lambda s: s.__name__)
 
 

@@ -163,17 +163,23 @@ class _Release(torch.autograd.Function):
         size = start.shape[1]
         matrix = force_matrix(couplings, size)
         angles, sines, forces = _stages(start, matrix, drives, duration, tableau, n_read)
-        ctx.save_for_backward(angles, sines, matrix, drives)
+        ctx.save_for_backward(start, couplings, drives, angles, sines, matrix)
         ctx.settings = duration, tableau, n_read
         read = slice(size - n_read, None)
         return start[:, read] + duration**2 * _combine(tableau.b, forces[..., read])
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, gradient):
-        angles, sines, matrix, drives = ctx.saved_tensors
-        (duration, tableau, n_read), (stages, _, size) = ctx.settings, angles.shape
-        wants_start, wants_couplings, wants_drives = ctx.needs_input_grad[:3]
+        return (*_Adjoint.apply(ctx.settings, ctx.needs_input_grad[:3], gradient, *ctx.saved_tensors), None, None, None)
+
+
+class _Adjoint(torch.autograd.Function):
+    """The backward pass as a function of its own: torch's once_differentiable would miss a constant incoming gradient."""
+
+    @staticmethod
+    def forward(ctx, settings, wanted, gradient, _start, _couplings, drives, angles, sines, matrix):
+        (duration, tableau, n_read), (stages, _, size) = settings, angles.shape
+        wants_start, wants_couplings, wants_drives = wanted
         read, last = slice(size - n_read, None), stages - 1
         by_angles = torch.empty_like(angles)  # mu
         by_forces = torch.empty_like(angles)  # lambda; of the last stage only the oscillators that were read
@@ -201,4 +207,8 @@ class _Release(torch.autograd.Function):
             found[1] = _coupling_gradient(product)
         if wants_drives:
             found[2] = by_forces.sum(0) if drives.ndim == 2 else by_forces.sum((0, 1))
-        return (*found, None, None, None)
+        return tuple(found)
+
+    @staticmethod
+    def backward(ctx, *gradients):
+        raise RuntimeError("the motion of the oscillators can be differentiated only once")
