@@ -1,19 +1,16 @@
 """Differentiable model of the coupled oscillators in torch, without the device's imperfections.
 
-The equation, the packing of the couplings and the integrators are those of `pnn_utils.systems.oscillators`.
-The backward pass is the exact adjoint of the discrete integrator, written by hand. With mu_i = dL/dQ_i and
-lambda_i = dL/d(force at stage i), for i from the last stage to the first,
-
-    lambda_i = t^2 (b_i g + sum_{k>i} a_ki mu_k),    mu_i = cos Q_i * (lambda_i A),
-    dL/dq(0) = g + sum_i mu_i,    dL/de = sum_i lambda_i,    dL/dA = sum_i (sin Q_i)^T lambda_i,
-
-where g = dL/dq(t). That is one product per stage, the first one only if q(0) needs a gradient, and a single
-product over all stages at once for dL/dA. Works on the CPU and on CUDA, in float32 and float64.
+The equation, the packing of the couplings, the integrators and the hand-written adjoint are those of
+`pnn_utils.systems.oscillators` and `pnn_utils.systems.oscillator_numerics`. On the CPU they run on NumPy views of the
+tensors, elsewhere (CUDA) on the tensors themselves; in float32 or float64. NumPy's matrix products obey OMP_NUM_THREADS, not
+torch.set_num_threads.
 """
 
+import numpy as np
 import torch
 
-from pnn_utils.systems.oscillators import STOERMER_8, n_couplings, pack_gradient, unpack
+from pnn_utils.systems import oscillator_numerics
+from pnn_utils.systems.oscillator_numerics import STOERMER_8, adjoint, combine, march, n_couplings, pack_gradient
 
 DURATION = 0.5  # in units of 1/omega_0, as in the device
 
@@ -39,10 +36,13 @@ class OscillatorModel:
         self.n_oscillators, self.n_read, self.duration, self.tableau = n_oscillators, n_read, duration, tableau
 
     def __call__(self, x, theta):
-        split = n_couplings(self.n_oscillators)
-        if theta.shape != (split + self.n_oscillators,):
-            raise ValueError(f"theta has shape {tuple(theta.shape)}; expected ({split + self.n_oscillators},): one vector for the batch")
-        return release(x, theta[:split], theta[split:], self.duration, self.tableau, self.n_read)
+        size = self.n_oscillators
+        if theta.shape != (n_couplings(size) + size,):
+            raise ValueError(f"theta has shape {tuple(theta.shape)}; expected ({n_couplings(size) + size},): one vector for the batch")
+        if x.shape[1:] != (size,):
+            raise ValueError(f"x has shape {tuple(x.shape)}; expected (n, {size})")
+        # In one piece: with theta[:k] and theta[k:] torch would build its gradient from two padded copies.
+        return _Release.apply(x, theta, None, self.duration, self.tableau, self.n_read)
 
 
 def release(angles, couplings, drives, duration=DURATION, tableau=STOERMER_8, n_read=None):
@@ -75,37 +75,13 @@ def release(angles, couplings, drives, duration=DURATION, tableau=STOERMER_8, n_
     if angles.ndim != 2 or couplings.shape != (n_couplings(size),) or drives.shape not in ((size,), angles.shape):
         raise ValueError(f"angles {tuple(angles.shape)}, couplings {tuple(couplings.shape)} and drives {tuple(drives.shape)} do not belong together; "
                          "expected (n, N), (N (N - 1) / 2,) or (N, N), and (N,) or (n, N)")
-    return _Release.apply(angles, couplings, drives, duration, tableau, n_read or size)
+    return _Release.apply(angles, couplings, drives, duration, tableau, n_read)
 
 
 def pack(matrix):
     """Return the couplings (C_ij + C_ji) / 2 for i < j, row by row, of a square matrix C; differentiable."""
     rows, columns = torch.triu_indices(*matrix.shape, 1, device=matrix.device)
     return (matrix[rows, columns] + matrix[columns, rows]) / 2
-
-
-def force_matrix(couplings, size):
-    """Return the symmetric A of q'' = A sin q + e, shape (N, N), without gradients."""
-    matrix = couplings.new_empty(size, size)
-    if couplings.is_cpu:
-        unpack(couplings.detach().contiguous().numpy(), matrix.numpy())
-    else:
-        rows, columns = torch.triu_indices(size, size, 1, device=couplings.device)
-        matrix.zero_()[rows, columns] = couplings
-        matrix = matrix + matrix.T
-    matrix.diagonal().copy_(-1 - matrix.sum(1))
-    return matrix
-
-
-def _coupling_gradient(product):
-    size = len(product)
-    if product.is_cpu:
-        gradient = product.new_empty(n_couplings(size))
-        pack_gradient(product.numpy(), gradient.numpy())
-        return gradient
-    rows, columns = torch.triu_indices(size, size, 1, device=product.device)
-    diagonal = product.diagonal()
-    return product[rows, columns] + product[columns, rows] - diagonal[rows] - diagonal[columns]
 
 
 @torch.no_grad()
@@ -118,96 +94,88 @@ def motion(angles, couplings, drives, times, tableau=STOERMER_8):
         As in `release`.
     times : iterable of float
     tableau : Tableau
-        It makes one step from 0 to each time.
+        It makes one step, or one sequence of steps, from 0 to each time.
 
     Returns
     -------
     angles, velocities : torch.Tensor, shape (len(times), n, N)
     """
-    size = angles.shape[-1]
-    matrix = force_matrix(pack(couplings) if couplings.ndim == 2 else couplings, size)
+    matrix = force_matrix(pack(couplings) if couplings.ndim == 2 else couplings, angles.shape[-1])
     found = []
     for time in times:
-        forces = _stages(angles, matrix, drives, time, tableau)[2]
-        found.append((angles + time**2 * _combine(tableau.b, forces), time * _combine(tableau.v, forces)))
+        forces = march(torch, angles, matrix, drives, time**2, tableau)
+        found.append((angles + combine(torch, time**2 * tableau.b, forces), combine(torch, time * tableau.v, forces)))
     return tuple(map(torch.stack, zip(*found, strict=True)))
 
 
-def _combine(weights, values):
-    """Sum of the first len(weights) values, weighted."""
-    weights = torch.as_tensor(weights, dtype=values.dtype, device=values.device)
-    return torch.mv(values[: len(weights)].flatten(1).T, weights).view(values.shape[1:])
+def force_matrix(couplings, size):
+    """Return the symmetric A of q'' = A sin q + e, shape (N, N), without gradients."""
+    if couplings.is_cpu:
+        return torch.from_numpy(oscillator_numerics.force_matrix(couplings.detach().contiguous().numpy(), size))
+    rows, columns = torch.triu_indices(size, size, 1, device=couplings.device)
+    matrix = couplings.new_zeros(size, size)
+    matrix[rows, columns] = couplings.detach()
+    matrix = matrix + matrix.T
+    matrix.diagonal().copy_(-1 - matrix.sum(1))
+    return matrix
 
 
-def _stages(start, matrix, drives, duration, tableau, n_last=None):
-    """Angles, their sines and the forces of all stages, each of shape (stages, n, N).
+def _pack_gradient(product, gradient):
+    """As `oscillator_numerics.pack_gradient`, for tensors."""
+    rows, columns = torch.triu_indices(*product.shape, 1, device=product.device)
+    diagonal = product.diagonal()
+    gradient.copy_(product[rows, columns] + product[columns, rows] - diagonal[rows] - diagonal[columns])
 
-    Of the last force only `n_last` columns are computed; the others are left undefined.
-    """
-    angles, sines, forces = start.new_empty(3, tableau.stages, *start.shape)
-    for i in range(tableau.stages):
-        if i:
-            torch.add(start, _combine(duration**2 * tableau.a[i, :i], forces), out=angles[i])
-        else:
-            angles[0] = start
-        torch.sin(angles[i], out=sines[i])
-        part = slice(start.shape[1] - n_last, None) if n_last and i == tableau.stages - 1 else slice(None)
-        # A is symmetric: rows serve as columns, and are contiguous.
-        torch.addmm(drives[..., part], sines[i], matrix[part].T, out=forces[i][:, part])
-    return angles, sines, forces
+
+def _arrays(*tensors):
+    """The module to compute with, and the tensors as its arrays."""
+    if tensors[0].is_cpu:
+        return np, *(tensor.detach().numpy() for tensor in tensors)
+    return torch, *(tensor.detach() for tensor in tensors)
+
+
+def _tensor(array):
+    return torch.from_numpy(array) if isinstance(array, np.ndarray) else array
 
 
 class _Release(torch.autograd.Function):
+    """`parameters` are couplings; if `drives` is None, couplings and after them the drives."""
+
     @staticmethod
-    def forward(ctx, start, couplings, drives, duration, tableau, n_read):
-        size = start.shape[1]
-        matrix = force_matrix(couplings, size)
-        angles, sines, forces = _stages(start, matrix, drives, duration, tableau, n_read)
-        ctx.save_for_backward(start, couplings, drives, angles, sines, matrix)
-        ctx.settings = duration, tableau, n_read
-        read = slice(size - n_read, None)
-        return start[:, read] + duration**2 * _combine(tableau.b, forces[..., read])
+    def forward(ctx, angles, parameters, drives, duration, tableau, n_read):
+        size = angles.shape[1]
+        constant = parameters[n_couplings(size):] if drives is None else drives
+        xp, start, matrix, constant = _arrays(angles, force_matrix(parameters[:n_couplings(size)], size), constant)
+        kept = [] if any(ctx.needs_input_grad) else None
+        forces = march(xp, start, matrix, constant, duration**2, tableau, n_read, kept)
+        ctx.save_for_backward(angles, parameters, drives)  # so that torch notices if they change before the backward pass
+        ctx.rest = kept, matrix, duration**2, tableau
+        read = slice(size - (n_read or size), None)
+        return _tensor(start[:, read] + combine(xp, duration**2 * tableau.b, forces[:, :, read]))
 
     @staticmethod
     def backward(ctx, gradient):
-        return (*_Adjoint.apply(ctx.settings, ctx.needs_input_grad[:3], gradient, *ctx.saved_tensors), None, None, None)
+        return (*_Adjoint.apply(ctx.rest, ctx.needs_input_grad[:3], gradient, *ctx.saved_tensors), None, None, None)
 
 
 class _Adjoint(torch.autograd.Function):
     """The backward pass as a function of its own: torch's once_differentiable would miss a constant incoming gradient."""
 
     @staticmethod
-    def forward(ctx, settings, wanted, gradient, _start, _couplings, drives, angles, sines, matrix):
-        (duration, tableau, n_read), (stages, _, size) = settings, angles.shape
-        wants_start, wants_couplings, wants_drives = wanted
-        read, last = slice(size - n_read, None), stages - 1
-        by_angles = torch.empty_like(angles)  # mu
-        by_forces = torch.empty_like(angles)  # lambda; of the last stage only the oscillators that were read
-        for i in range(last, -1, -1):
-            if i == last:
-                by_forces[i, :, :size - n_read] = 0
-                by_forces[i, :, read] = duration**2 * tableau.b[i] * gradient
-                torch.mm(by_forces[i][:, read], matrix[read], out=by_angles[i])
-            else:
-                by_forces[i] = _combine(duration**2 * tableau.a[i + 1:, i], by_angles[i + 1:])
-                by_forces[i, :, read] += duration**2 * tableau.b[i] * gradient
-                if i or wants_start:
-                    torch.mm(by_forces[i], matrix, out=by_angles[i])
-            if i or wants_start:
-                by_angles[i] *= angles[i].cos()
-        found = [None, None, None]
-        if wants_start:
-            found[0] = by_angles.sum(0)
-            found[0][:, read] += gradient
-        if wants_couplings:
-            full = stages if n_read == size else last
-            product = torch.mm(sines[:full].flatten(0, 1).T, by_forces[:full].flatten(0, 1))
-            if full < stages:
-                product[:, read].addmm_(sines[last].T, by_forces[last][:, read])
-            found[1] = _coupling_gradient(product)
-        if wants_drives:
-            found[2] = by_forces.sum(0) if drives.ndim == 2 else by_forces.sum((0, 1))
-        return tuple(found)
+    def forward(ctx, rest, wanted, gradient, _angles, parameters, drives):
+        xp, incoming = _arrays(gradient)
+        start, forces, product = adjoint(xp, incoming, *rest, *wanted[:2])
+        by_parameters = by_drives = None
+        if wanted[1]:
+            by_parameters = torch.empty_like(parameters)
+            split = n_couplings(len(product))
+            _, packed = _arrays(by_parameters)
+            (pack_gradient if xp is np else _pack_gradient)(product, packed[:split])
+            if drives is None:
+                packed[split:] = forces.sum((0, 1))
+        if wanted[2]:
+            by_drives = _tensor(forces.sum(0) if drives.ndim == 2 else forces.sum((0, 1)))
+        return None if start is None else _tensor(start), by_parameters, by_drives
 
     @staticmethod
     def backward(ctx, *gradients):
