@@ -9,10 +9,10 @@ from scipy.special import ellipk
 from pnn_utils.pat import PhysicalLayer
 from pnn_utils.systems import oscillator_numerics
 from pnn_utils.systems.oscillator_model import OscillatorModel, force_matrix, motion, pack, release
-from pnn_utils.systems.oscillator_numerics import REST_2, REST_4, STOERMER_8, n_couplings, stoermer
+from pnn_utils.systems.oscillator_numerics import REST_4, STOERMER_8, n_couplings, stoermer
 from pnn_utils.systems.oscillators import Oscillators
 
-TABLEAUS = {"REST_2": REST_2, "REST_4": REST_4, "STOERMER_8": STOERMER_8}
+TABLEAUS = {"REST_4": REST_4, "STOERMER_8": STOERMER_8, "two steps": stoermer(2, 0)}
 
 
 def network(n_oscillators, scale=1.0, rows=4, seed=0, dtype=torch.float64):
@@ -125,23 +125,22 @@ def test_equal_angles_feel_no_coupling():
 # --- order, energy, symmetry ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("differences, order", [(0, 2), (2, 3), (3, 4), (4, 5)])
+@pytest.mark.parametrize("differences, order", [(0, 2), (2, 3), (3, 4), (4, 5), (5, 5)])
 def test_order_of_the_stoermer_methods(differences, order):
     q, couplings, drives = network(15, 0.5)
     right = motion(q, couplings, drives, [0.5], stoermer(400, 6))
-    steps = np.array([16, 24, 32, 48])
+    steps = np.array([32, 48, 64, 96])
     found = [motion(q, couplings, drives, [0.5], stoermer(n, differences)) for n in steps]
     for part in range(2):  # angles, velocities
         errors = [(y[part] - right[part]).abs().max().item() for y in found]
-        assert slope_of(errors, 1 / steps) == pytest.approx(order, abs=0.3)
+        assert slope_of(errors, 1 / steps) == pytest.approx(order, abs=0.4)
 
 
-@pytest.mark.parametrize("name, angle_order, velocity_order", [("REST_2", 6, 5), ("REST_4", 10, 7)])
-def test_local_order_of_the_one_step_methods(name, angle_order, velocity_order):
+def test_local_order_of_the_one_step_method():
     q, couplings, drives = network(15, 1.0)
     times = np.array([0.1, 0.14, 0.2, 0.28])
-    found, right = (motion(q, couplings, drives, times, tableau) for tableau in (TABLEAUS[name], stoermer(200, 6)))
-    for part, order in enumerate((angle_order, velocity_order)):
+    found, right = (motion(q, couplings, drives, times, tableau) for tableau in (REST_4, stoermer(200, 6)))
+    for part, order in enumerate((10, 7)):  # angles, velocities
         errors = (found[part] - right[part]).abs().amax((1, 2)).numpy()
         assert slope_of(errors, times) == pytest.approx(order, abs=0.3)
 
@@ -164,15 +163,14 @@ def exact_weight(tree):
     return np.prod([exact_weight(branch) for branch in tree]) / ((2 * size - 1) * 2 * size)
 
 
-@pytest.mark.parametrize("tableau, most", [(REST_2, 2), (REST_4, 4)])
-def test_one_step_methods_meet_one_condition_per_rooted_tree(tableau, most):
+def test_one_step_method_meets_one_condition_per_rooted_tree():
     def branches(tree):
-        return np.prod([tableau.a @ branches(branch) for branch in tree], axis=0) * np.ones(tableau.stages)
+        return np.prod([REST_4.a @ branches(branch) for branch in tree], axis=0) * np.ones(4)
 
     assert [len(rooted_trees(n)) for n in range(1, 6)] == [1, 1, 2, 4, 9]
-    for size in range(1, most + 2):
-        misses = [abs(tableau.b @ branches(tree) / exact_weight(tree) - 1) for tree in rooted_trees(size)]
-        assert max(misses) < 1e-14 if size <= most else max(misses) > 1e-3
+    for size in range(1, 6):
+        misses = [abs(REST_4.b @ branches(tree) / exact_weight(tree) - 1) for tree in rooted_trees(size)]
+        assert max(misses) < 1e-14 if size <= 4 else max(misses) > 1e-3
 
 
 def test_energy_of_uncoupled_oscillators_drifts_with_the_order_of_the_method():

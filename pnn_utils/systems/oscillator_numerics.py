@@ -52,9 +52,8 @@ class Tableau:
         self.b, self.v = np.array(b, float), np.array(v, float)
 
 
-# The nodes c^2 = 0, 2/5 and 0, 1/12, 1/4, 9/13 fix everything else. They are round numbers near the smallest error of
-# the next order; 9/13 is the only last node with which four stages can reach their order.
-REST_2 = Tableau([[], [1 / 5]], [7 / 24, 5 / 24], [1 / 6, 5 / 6])
+# The nodes c^2 = 0, 1/12, 1/4, 9/13 fix everything else. They are round numbers near the smallest error of the next
+# order; 9/13 is the only last node with which four stages can reach their order.
 REST_4 = Tableau([[], [1 / 24], [5 / 88, 3 / 44], [3383 / 13182, -225 / 2197, 1265 / 6591]],
                  [5 / 28, 18 / 175, 418 / 2415, 2197 / 48300], [8 / 21, -12 / 175, 748 / 2415, 1521 / 4025])
 
@@ -65,43 +64,40 @@ def stoermer(steps, differences=5):
     Parameters
     ----------
     steps : int
-        At least 2. The first is made with `REST_2`, so that there are ``steps + 1`` stages.
+        At least 2; one stage, and so one matrix product, per step.
     differences : int
         Degree of the polynomial through the present and past forces, 0 (Stoermer-Verlet) to 8. Forces at negative times
-        mirror those at positive ones. The global error is O(h^2) for 0 and 1, O(h^(differences + 1)) for 2 to 4, and
-        O(h^5) from there on, as the first step allows.
+        mirror those at positive ones. The global error is O(h^(differences + 1)) for 2 to 4, and O(h^5) from there on,
+        as the first step allows.
 
     Returns
     -------
     Tableau
+        Stage j is the time j h. The force at h is evaluated at q(0) + h^2 q''(0) / 2, before q(h) is known better.
     """
     if steps < 2 or not 0 <= differences <= 8:
         raise ValueError(f"steps = {steps}, differences = {differences}; expected steps >= 2 and 0 <= differences <= 8")
-    h, size, start = 1 / steps, steps + 1, REST_2.stages
-    a, before, now = np.zeros((size, size)), np.zeros(size), np.zeros(size)
-    a[:start, :start] = h**2 * REST_2.a
-    now[:start] = h**2 * REST_2.b
+    h, a = 1 / steps, np.zeros((steps, steps))
+    before, now = np.zeros((2, steps))
+    a[1, 0] = h**2 / 2
+    now[:2] = 5 * h**2 / 12, h**2 / 12  # exact if the force is a + b t^2
 
     def weights(j, newest, moments):
-        """Add up forces at t_j and before so that polynomials times a kernel with these moments are integrated exactly."""
-        nodes = newest - np.arange(len(moments))  # in steps from where the kernel is centred
-        row = np.zeros(size)
-        solved = np.linalg.solve(nodes[None, :] ** np.arange(len(moments))[:, None], moments)
-        for past, weight in enumerate(solved):
-            k = abs(j - past)
-            row[k + start - 1 if k else 0] += weight  # stage 0 is t = 0; the other stages of the start are no grid points
-        return row
+        """Weights of the forces at j h and before that integrate polynomials times a kernel with these moments exactly."""
+        power = np.arange(len(moments))
+        solved = np.linalg.solve((newest - power)[None, :] ** power[:, None].astype(float), moments)  # nodes 0, -1, ... from the newest
+        return np.bincount(np.abs(j - power), solved, steps)  # a negative time stands for its mirror image
 
     for j in range(1, steps):
-        a[j + start - 1] = now
+        a[j] = now if j > 1 else a[j]
         power = np.arange(min(differences, 2 * j) + 1.0)  # with the mirrored ones, 2 j + 1 forces are known
         hat = (1 + (-1) ** power) / ((power + 1) * (power + 2))  # moments of the kernel 1 - |s| on [-1, 1]
-        before, now = now, 2 * now - before + h**2 * weights(j, 0.0, hat)
+        before, now = now, 2 * now - before + h**2 * weights(j, 0, hat)
     ramp = (-1) ** power / ((power + 1) * (power + 2))  # moments of 1 + s on [-1, 0], whose end is the end of the motion
-    return Tableau(a, now, (now - before) / h + h * weights(steps - 1, -1.0, ramp))
+    return Tableau(a, now, (now - before) / h + h * weights(steps - 1, -1, ramp))
 
 
-# Nine products, and nowhere less accurate than the authors' five steps of RK4 with twenty products, in networks before and after training.
+# Eight products, and nowhere less accurate than the authors' five steps of RK4 with twenty, in networks before and after training.
 STOERMER_8 = stoermer(8)
 
 

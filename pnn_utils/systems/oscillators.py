@@ -73,7 +73,7 @@ class Oscillators(PhysicalSystem):
     array([[0.   , 0.   , 0.122]])
     """
 
-    input_range = (-100.0, 100.0)
+    input_range = (-20.0, 20.0)
     param_range = (-10.0, 10.0)
     control_unit = "rad for angles, omega_0^2 for couplings and drives"
     output_unit = "rad"
