@@ -64,11 +64,12 @@ def oscillator_step(size, kind):
     """One forward and backward pass of a PAT layer as a function without arguments, with the device's gap.
 
     "ours" is `PhysicalLayer`. "reference" is the same layer as one would write it first: RK4 with five steps, couplings
-    rebuilt at each stage, and torch.autograd.functional.vjp of the model for the backward pass.
+    rebuilt at each stage, and torch.autograd.functional.vjp of the model for the backward pass. The layer of 196 is a
+    network's first: its inputs are data and need no gradient.
     """
     n_read, _ = OSCILLATOR_LAYERS[size]
     generator = torch.Generator().manual_seed(0)
-    x = torch.rand(BATCH, size, generator=generator, requires_grad=True)
+    x = torch.rand(BATCH, size, generator=generator, requires_grad=size > 196)
     incoming = torch.randn(BATCH, n_read, generator=generator)
     device = Oscillators(n_oscillators=size, n_read=n_read)
     if kind == "ours":
@@ -130,10 +131,11 @@ def oscillator_products(size):
     full = stages if n_read == size else stages - 1
 
     def products():
-        for _ in range(full):
+        for stage in range(full):
             rows @ matrix  # device
             rows @ matrix  # model
-            rows @ matrix  # its adjoint
+            if stage or size > 196:
+                rows @ matrix  # its adjoint
         sines[: full * BATCH].T @ forces[: full * BATCH]  # gradient of the couplings
         if full < stages:
             rows @ read.T

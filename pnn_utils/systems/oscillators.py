@@ -64,7 +64,8 @@ class Oscillators(PhysicalSystem):
     Notes
     -----
     One row of parameters for the whole batch is fast: hand theta over with shape (param_dim,). With a row of its own
-    for each pass the force matrix is formed pass by pass.
+    for each pass the force matrix is formed pass by pass. Readings repeat byte for byte with the same number of BLAS
+    threads (OMP_NUM_THREADS); another number changes their rounding.
 
     Examples
     --------
