@@ -32,8 +32,8 @@ class OscillatorParameters:
     duration: float = parameter(0.5, "1/omega_0", "time from release to reading [1]")
     time_unit: float = parameter(0.1, "s", "chosen: 1/omega_0 of a pendulum 0.1 m long; the equation [1] has no units")
     nonlinearity: float = parameter(0.1, "1", "the restoring and coupling forces follow sin((1 + 0.1) q) [1]", ideal=0.0)
-    coupling_noise: float = parameter(0.2, "omega_0^2", "fixed errors of the couplings: (R + R^T) / 2 with entries of R drawn "
-                                      "from 0.2 N(0, 1) [1], hence 0.14 for each J_ij", ideal=0.0)
+    coupling_noise: float = parameter(0.2, "omega_0^2", "fixed errors of the couplings: R from 0.2 N(0, 1) [1], symmetrised "
+                                      "like C to (R + R^T) / 2, hence 0.14 for each J_ij", ideal=0.0)
     input_noise: float = parameter(0.02, "rad", "sd of each initial angle, drawn at every pass [1]", ideal=0.0)
 
 
