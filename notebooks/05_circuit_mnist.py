@@ -17,7 +17,7 @@
 # data-acquisition card (DAQ) at 1 MS/s, read handwritten digits (MNIST) with 93 % accuracy. Its transients are strongly nonlinear and noisy.
 #
 # **What stands here.** Circuit and DAQ are a *simulated device*; no laboratory is attached. Training sees it only through
-# `y = device(x, theta)`. The simulation agrees with ngspice to 0.14 % of the swing (tests). The digits are real.
+# `y = device(x, theta)`. The simulation agrees with ngspice to 0.36 % of the swing or better (tests), far below the noise. The digits are real.
 #
 # **The equations.** The DAQ holds a voltage $u$ (V) for each microsecond; $i$ (A) is the inductor's current, $v$ (V) the capacitor's voltage, which is read:
 #

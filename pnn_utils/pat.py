@@ -91,6 +91,9 @@ class PhysicalLayer(torch.nn.Module):
     mode : {"pat", "in_silico", "device"}
         "pat": device forward, model backward. "in_silico": the model both ways. "device": the device only,
         without gradients. The attribute ``mode`` can be changed at any time.
+    shared : bool
+        Hand theta over as it is, shape (param_dim,), instead of one row per pass. It spares a device with a million
+        controls the copies, and the backward pass a gradient for each of them; the model has to take it.
 
     Raises
     ------
@@ -104,7 +107,7 @@ class PhysicalLayer(torch.nn.Module):
     see it, and in no mode do the parameters of a model that is a Module receive gradients.
     """
 
-    def __init__(self, device, model, theta, mode="pat"):
+    def __init__(self, device, model, theta, mode="pat", shared=False):
         super().__init__()
         _require_float_tensor("theta", theta, ("param_dim",))
         _require_callables(device=device, model=model)
@@ -112,7 +115,7 @@ class PhysicalLayer(torch.nn.Module):
         self.theta = theta if given else torch.nn.Parameter(theta.detach().clone())
         # A tuple is not a Module, so torch registers neither of the two, even where they are Modules.
         self._parts = (device, model)
-        self.mode = mode
+        self.mode, self.shared = mode, shared
 
     @property
     def mode(self):
@@ -145,7 +148,7 @@ class PhysicalLayer(torch.nn.Module):
             If `x` is not a two-dimensional floating-point tensor.
         """
         _require_float_tensor("x", x, ("batch", "input_dim"))
-        theta = self.theta.expand(len(x), -1)
+        theta = self.theta if self.shared else self.theta.expand(len(x), -1)
         device, model = self._parts
         if self.mode == "in_silico":
             return _call_frozen(model, x, theta).to(x.dtype)

@@ -40,7 +40,7 @@ def test_ideal_device_agrees_with_stored_ngspice_waveforms(stored):
     device = Circuit(ideal=True)
     assert len(stored["drive"]) >= 20 and stored["drive"].shape[1] == 196 and np.abs(stored["drive"]).max() > 3.99
     error = rms_of_swing(device(stored["drive"], NONE), stored["voltage"])
-    assert error.max() < 0.005  # measured: 0.14 %
+    assert error.max() < 0.005  # measured: 0.36 %
     # With more steps the difference vanishes: both solve the same equations.
     finer = Circuit(ideal=True, substeps=24)
     assert rms_of_swing(finer(stored["drive"], NONE), stored["voltage"]).max() < 1e-4
@@ -199,3 +199,12 @@ if __name__ == "__main__":
     voltages = np.array([run_ngspice(reference, drive, reltol=1e-6) for drive in drives])
     np.savez_compressed(STORED, drive=drives, voltage=voltages, netlist=netlist(reference, drives[0]), version=ngspice_version(), reltol=1e-6)
     print(f"ngspice {ngspice_version()}: {len(drives)} waveforms in {STORED}")
+
+
+def test_a_row_has_the_same_bits_in_any_company():
+    p, drive = CircuitParameters(), np.random.default_rng(15).uniform(-4, 4, (65, 196))
+    late = np.random.default_rng(16).normal(0, 1e-7, drive.shape)
+    for delay in (None, late):
+        whole = simulate(p, drive, 3, delay)
+        for rows in (slice(40, 41), slice(41, 42), slice(64, 65), slice(3, 30)):
+            assert simulate(p, drive[rows], 3, None if delay is None else delay[rows]).tobytes() == whole[rows].tobytes()

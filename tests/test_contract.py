@@ -11,10 +11,11 @@ from hypothesis.extra.numpy import arrays
 
 from pnn_utils.systems.base import parameter_table
 from pnn_utils.systems.circuit import Circuit
+from pnn_utils.systems.oscillators import Oscillators
 from pnn_utils.systems.plate import Plate
 from pnn_utils.systems.shg import SHG
 
-SYSTEMS = [SHG, Plate, Circuit]
+SYSTEMS = [SHG, Plate, Circuit, Oscillators]
 pytestmark = pytest.mark.parametrize("system", SYSTEMS, ids=lambda s: s.__name__)
 
 

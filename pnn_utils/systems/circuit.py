@@ -112,7 +112,7 @@ class Circuit(PhysicalSystem):
     control_unit = output_unit = "V"
     pass_time = 196e-6 + 2e-3  # s: the waveform, then thirteen ring times at zero volts before the next
 
-    def __init__(self, seed=0, noise_seed=0, ideal=False, substeps=3, **changes):
+    def __init__(self, seed=0, noise_seed=0, ideal=False, substeps=2, **changes):
         super().__init__(noise_seed)
         self.parameters = p = make_parameters(CircuitParameters, ideal, **changes)
         self.input_range = (-p.drive_range, p.drive_range)

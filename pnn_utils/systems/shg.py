@@ -46,6 +46,8 @@ class SHGParameters:
     crosstalk: float = parameter(0.5, "channels", "sd of one colour's focal spot on the shaper [4]", ideal=0.0, allowed=(0.0, 10.0))
     response_curvature: float = parameter(0.3, "1", "share of the grating efficiency sin(pi u / 2) left in the amplitude response after calibration", ideal=0.0)
     channel_gain_spread: float = parameter(0.03, "1", "sd of the channels' gain: mirrors and coating", ideal=0.0)
+    pointing: float = parameter(0.0, "channels", "shift of the colours over the channels since calibration, a knob for drift: a tilting mirror, a warming grating",
+                                ideal=0.0, allowed=(-10.0, 10.0))
     leakage: float = parameter(0.01, "1", "field amplitude of a dark channel: micromirror contrast 1e4 : 1", ideal=0.0, allowed=(0.0, 1.0))
     dead_channels: int = parameter(2, "channels", "channels stuck dark: dust and stuck mirrors", ideal=0, allowed=(0, 100))
     pulse_energy_noise: float = parameter(0.003, "1", "relative sd of the pulse energy from reading to reading", ideal=0.0)
@@ -98,7 +100,8 @@ class SHG(PhysicalSystem):
         # A grid of 2 * points keeps the cyclic convolution of the FFT from wrapping round.
         self.fft_length = scipy.fft.next_fast_len(2 * points)
         spacing = p.channel_spacing / points_per_channel
-        self.frequency = (np.arange(points) - (points - 1) / 2) * spacing  # Hz, from the laser's centre
+        # Hz, from the laser's centre: the colour that falls on each sample of the channels.
+        self.frequency = (np.arange(points) - (points - 1) / 2) * spacing + p.pointing * p.channel_spacing
 
         # One generator per source of error, so that changing one knob leaves the others as they were.
         shaper, dispersion, fringe, dead, cycle = (

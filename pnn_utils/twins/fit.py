@@ -66,7 +66,7 @@ def r_squared(predicted, measured):
 
 
 def fit_twin(device, x, theta, y, *, twin=None, hidden=(256, 256), epochs=30, batch_size=128, learning_rate=2e-3,
-             patience=8, validation_fraction=0.1, generator=None):
+             patience=8, validation_fraction=0.1, generator=None, refit=False):
     """Fit a twin to measured pairs: Adam, cosine schedule, early stop on held-out pairs.
 
     Parameters
@@ -78,6 +78,7 @@ def fit_twin(device, x, theta, y, *, twin=None, hidden=(256, 256), epochs=30, ba
     twin : torch.nn.Module, optional
         The model to fit, as its constructor made it: ``twin(x, theta)`` predicts y, ``twin.standardise(x, theta, y)``
         sets its fixed constants from pairs, ``twin.output_sd`` weighs the errors. Default: a `Perceptron`.
+        It is fitted in place.
     hidden : sequence of int
         Widths of the default model's hidden layers.
     epochs, batch_size, patience : int
@@ -85,6 +86,8 @@ def fit_twin(device, x, theta, y, *, twin=None, hidden=(256, 256), epochs=30, ba
     learning_rate, validation_fraction : float
     generator : torch.Generator, optional
         Source of initial weights, split and batch order.
+    refit : bool
+        `twin` has been fitted before: go on from its weights and fixed constants.
 
     Returns
     -------
@@ -96,8 +99,10 @@ def fit_twin(device, x, theta, y, *, twin=None, hidden=(256, 256), epochs=30, ba
     Raises
     ------
     ValueError
-        If the arrays' shapes do not match the device, or a value is not finite.
+        If the arrays' shapes do not match the device, a value is not finite, or there is no twin to refit.
     """
+    if refit and twin is None:
+        raise ValueError("refit is True but twin is None; expected a twin that was fitted before")
     for name, values, width in (("x", x, device.input_dim), ("theta", theta, device.param_dim), ("y", y, device.output_dim)):
         if values.shape != (len(x), width):
             raise ValueError(f"{name} has shape {values.shape}; expected ({len(x)}, {width})")
@@ -109,7 +114,9 @@ def fit_twin(device, x, theta, y, *, twin=None, hidden=(256, 256), epochs=30, ba
     order = torch.randperm(len(x), generator=generator)
     held = max(1, int(len(order) * validation_fraction))
     valid, train = order[:held], order[held:]
-    twin.standardise(x[train], theta[train], y[train])
+    if not refit:
+        twin.standardise(x[train], theta[train], y[train])
+    twin.requires_grad_(True)
 
     def error(rows):
         return (((twin(x[rows], theta[rows]) - y[rows]) / twin.output_sd) ** 2).mean()
