@@ -52,7 +52,7 @@ from pnn_utils import paths
 from pnn_utils.baselines import linear_classifier, small_mlp
 from pnn_utils.metrics import Cost, summary, write_metrics
 from pnn_utils.networks.spectral import SpectralNetwork, signal_like_controls
-from pnn_utils.plotting import COLOURS, plot_band, plot_confusion, save_figure, use_house_style
+from pnn_utils.plotting import COLOURS, draw_arrow, draw_box, percent, plot_accuracies, plot_band, plot_confusion, save_figure, use_house_style
 from pnn_utils.systems.base import parameter_table
 from pnn_utils.systems.shg import SHG
 from pnn_utils.training import accuracy, accuracy_on_device, train
@@ -145,32 +145,21 @@ save_figure(fig, "02_shg_vowels_device")
 
 # %%
 fig, axes = plt.subplots(figsize=(9, 2.3))
-
-
-def box(x, y, width, height, text, colour):
-    axes.add_patch(plt.Rectangle((x, y), width, height, facecolor=colour, edgecolor="black", linewidth=0.8))
-    axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=8)
-
-
-def arrow(start, end):
-    axes.annotate("", end, start, arrowprops={"arrowstyle": "->", "linewidth": 0.9})
-
-
-box(0, 1, 1.1, 0.9, "12\nformants", "#eeeeee")
+draw_box(axes, 0, 1, 1.1, 0.9, "12\nformants", "#eeeeee")
 for n in range(n_layers):
     left = 1.6 + 1.75 * n
-    box(left, 1, 0.62, 0.9, "rescale", "#ffffff")
-    box(left + 0.72, 1, 0.72, 0.9, "crystal", "#cfe3f5")
-    arrow((left - 0.4 if n == 0 else left - 0.3, 1.45), (left, 1.45))
-    arrow((left + 1.08, 2.4), (left + 1.08, 1.9))
+    draw_box(axes, left, 1, 0.62, 0.9, "rescale", "#ffffff")
+    draw_box(axes, left + 0.72, 1, 0.72, 0.9, "crystal", "#cfe3f5")
+    draw_arrow(axes, (left - 0.4 if n == 0 else left - 0.3, 1.45), (left, 1.45))
+    draw_arrow(axes, (left + 1.08, 2.4), (left + 1.08, 1.9))
     axes.text(left + 1.08, 2.45, rf"$\theta_{n + 1}$ (50)", ha="center", fontsize=8)
     if n:
-        arrow((left + 0.31, 0.55), (left + 0.31, 1.0))
+        draw_arrow(axes, (left + 0.31, 0.55), (left + 0.31, 1.0))
 axes.plot([0.55, 0.55, 1.91 + 1.75 * (n_layers - 1)], [1.0, 0.55, 0.55], color="black", linewidth=0.9)
 axes.text(5, 0.3, "skip connections: the input again, one factor per channel", ha="center", fontsize=8)
 end = 1.6 + 1.75 * n_layers
-arrow((end - 0.3, 1.45), (end, 1.45))
-box(end, 1, 1.3, 0.9, "brightest of\n7 parts", "#eeeeee")
+draw_arrow(axes, (end - 0.3, 1.45), (end, 1.45))
+draw_box(axes, end, 1, 1.3, 0.9, "brightest of\n7 parts", "#eeeeee")
 axes.set(xlim=(-0.1, end + 1.4), ylim=(0.1, 2.8))
 axes.axis("off")
 save_figure(fig, "02_shg_vowels_network")
@@ -311,14 +300,9 @@ axes[0].set(title=f"a  Validation accuracy (n = {n_search}, band: 2 s.e.)", xlab
 axes[0].legend(loc="lower right", fontsize=7)
 shown = {"linear": baselines["linear"], "MLP": baselines["mlp"], "PAT": results["pat"], "in silico": results["in_silico"],
          "PAT, plain chain": results["pat_plain_chain"], "in silico, plain chain": results["in_silico_plain_chain"]}
-for i, (name, value) in enumerate(shown.items()):
-    colour = COLOURS["pat"] if "PAT" in name else COLOURS["in_silico"] if "silico" in name else COLOURS["digital"]
-    values = value["accuracy"]["values"]
-    axes[1].plot(values, i + np.linspace(-0.2, 0.2, len(values)), "o", color=colour, markersize=3, alpha=0.5)
-    axes[1].errorbar(value["accuracy"]["mean"], i, xerr=2 * value["accuracy"]["sd"] / n_seeds**0.5, color=colour, fmt="|", markersize=14, capsize=3)
+plot_accuracies(axes[1], shown, ["digital", "digital", "pat", "in_silico", "pat", "in_silico"])
 axes[1].axvline(0.93, color="#999999", linewidth=0.8, linestyle=":")
-axes[1].set(title=f"b  Test accuracy (n = {n_seeds}; dotted: paper)", xlabel="accuracy", yticks=range(len(shown)), yticklabels=shown)
-axes[1].invert_yaxis()
+axes[1].set(title=f"b  Test accuracy (n = {n_seeds}; dotted: paper)")
 true, predicted = (np.concatenate([run[key] for run in final["pat"]]) for key in ("true", "predicted"))
 plot_confusion(axes[2], confusion_matrix(true, predicted, labels=range(7)), CLASSES)
 axes[2].set_title("c  PAT, all test tokens (%)")
@@ -330,20 +314,14 @@ write_metrics("02_shg_vowels", profile, results, paper={"pat": 0.93, "in_silico"
               seeds=range(n_seeds), data=tokens.source, twin=twin_quality, learning_rates={mode: rate for mode, (_, rate) in best.items()},
               device_passes_per_pat_trial=int(final["pat"][0]["passes"]))
 
-
-def shown_as(group, name):
-    value = group[name]["accuracy"]
-    return f"{100 * value['mean']:.1f} ± {100 * value['sd']:.1f} %"
-
-
-lines = [f"| mean ± sd over {n_seeds} seeds | paper | stratified 210/49 | talker-disjoint |", "|---|---|---|---|"]
+lines = ["| test accuracy, mean ± sd | paper | stratified 210/49 | talker-disjoint |", "|---|---|---|---|"]
 for name, label, paper in (("pat", "PAT, on the device", "93 %"), ("in_silico", "in silico, on the device", "about 40 %"),
                            ("in_silico_on_model", "in silico, on its own model", "")):
-    lines.append(f"| {label} | {paper} | {shown_as(results, name)} | {shown_as(results, name + '_talker_disjoint')} |")
+    lines.append(f"| {label} | {paper} | {percent(results[name]['accuracy'])} | {percent(results[name + '_talker_disjoint']['accuracy'])} |")
 for name, label in (("pat_plain_chain", "PAT, no skip connections"), ("in_silico_plain_chain", "in silico, no skip connections")):
-    lines.append(f"| {label} | | {shown_as(results, name)} | |")
+    lines.append(f"| {label} | | {percent(results[name]['accuracy'])} | |")
 for name, label in (("linear", "digital: logistic regression"), ("mlp", "digital: small MLP")):
-    lines.append(f"| {label} | | {shown_as(baselines, name)} | {shown_as(baselines, name + '_talker_disjoint')} |")
+    lines.append(f"| {label} | | {percent(baselines[name]['accuracy'])} | {percent(baselines[name + '_talker_disjoint']['accuracy'])} |")
 display(Markdown("\n".join(lines)))
 
 # %% [markdown]

@@ -55,7 +55,7 @@ from pnn_utils import data, paths
 from pnn_utils.images import average_pool, load_images
 from pnn_utils.metrics import Cost, summary, write_metrics
 from pnn_utils.networks.waveform import WaveformNetwork, waveform_like_controls
-from pnn_utils.plotting import COLOURS, plot_band, plot_confusion, save_figure, use_house_style
+from pnn_utils.plotting import COLOURS, draw_arrow, draw_box, percent, plot_accuracies, plot_band, plot_confusion, save_figure, use_house_style
 from pnn_utils.systems.base import parameter_table
 from pnn_utils.systems.free_plate import free_plate_modes
 from pnn_utils.systems.plate import Plate
@@ -186,29 +186,18 @@ twin_passes = device.passes
 
 # %%
 fig, axes = plt.subplots(figsize=(9, 1.9))
-
-
-def box(x, width, text, colour):
-    axes.add_patch(plt.Rectangle((x, 1), width, 0.9, facecolor=colour, edgecolor="black", linewidth=0.8))
-    axes.text(x + width / 2, 1.45, text, ha="center", va="center", fontsize=8)
-
-
-def arrow(start, end, height=1.45):
-    axes.annotate("", (end, height), (start, height), arrowprops={"arrowstyle": "->", "linewidth": 0.9})
-
-
-box(0, 1.0, "image\n14 x 14", "#eeeeee")
+draw_box(axes, 0, 1, 1.0, 0.9, "image\n14 x 14", "#eeeeee")
 for n in range(n_layers):
     left = 1.4 + 2.75 * n
-    arrow(left - 0.4, left)
-    box(left, 1.15, f"$a_{n + 1}s+b_{n + 1}$\nclamp", "#ffffff")
-    arrow(left + 1.15, left + 1.35)
-    box(left + 1.35, 1.0, "plate", "#cfe3f5")
+    draw_arrow(axes, (left - 0.4, 1.45), (left, 1.45))
+    draw_box(axes, left, 1, 1.15, 0.9, f"$a_{n + 1}s+b_{n + 1}$\nclamp", "#ffffff")
+    draw_arrow(axes, (left + 1.15, 1.45), (left + 1.35, 1.45))
+    draw_box(axes, left + 1.35, 1, 1.0, 0.9, "plate", "#cfe3f5")
     axes.text(left + 1.85, 0.72, "196 samples, played twice", ha="center", fontsize=7)
 end = 1.4 + 2.75 * n_layers
-arrow(end - 0.4, end)
-box(end, 1.5, "average of\nten windows", "#eeeeee")
-arrow(end + 1.5, end + 1.8)
+draw_arrow(axes, (end - 0.4, 1.45), (end, 1.45))
+draw_box(axes, end, 1, 1.5, 0.9, "average of\nten windows", "#eeeeee")
+draw_arrow(axes, (end + 1.5, 1.45), (end + 1.8, 1.45))
 axes.text(end + 1.85, 1.45, "digit", va="center", fontsize=8)
 axes.set(xlim=(-0.1, end + 2.4), ylim=(0.5, 2.1))
 axes.axis("off")
@@ -334,14 +323,9 @@ shown = {"logistic regression": baselines["linear"], "PAT": results["pat"], "in 
          "in silico, on model": results["in_silico_on_model"], "PAT, power in windows": results["pat_power_readout"],
          "in silico, played once": results["in_silico_played_once"],
          "linear convolution": baselines["linear_convolution"], "random linear map": baselines["random_linear_map"], "no plate": baselines["identity"]}
-for i, (name, value) in enumerate(shown.items()):
-    colour = COLOURS["pat"] if "PAT" in name else COLOURS["digital"] if i in (0, 6, 7, 8) else COLOURS["in_silico"]
-    values = value["accuracy"]["values"]
-    axes[1].plot(values, i + np.linspace(-0.2, 0.2, len(values)), "o", color=colour, markersize=3, alpha=0.5)
-    axes[1].errorbar(value["accuracy"]["mean"], i, xerr=2 * value["accuracy"]["sd"] / len(values)**0.5, color=colour, fmt="|", markersize=14, capsize=3)
+plot_accuracies(axes[1], shown, ["digital", "pat", "in_silico", "in_silico", "pat", "in_silico", *3 * ["digital"]])
 axes[1].axvline(0.87, color="#999999", linewidth=0.8, linestyle=":")
-axes[1].set(title=f"b  Test (n = {n_seeds}; dotted: paper)", xlabel="accuracy", yticks=range(len(shown)), yticklabels=shown)
-axes[1].invert_yaxis()
+axes[1].set(title=f"b  Test (n = {n_seeds}; dotted: paper)")
 predicted = np.concatenate([run["predicted"] for run in final["pat"]])
 plot_confusion(axes[2], confusion_matrix(np.tile(test_y.numpy(), n_seeds), predicted, labels=range(10)), [str(n) for n in range(10)])
 axes[2].set_title(f"c  PAT, all {len(test_y)} test images (%)")
@@ -353,12 +337,6 @@ write_metrics("04_plate_mnist", profile, results, paper={"pat": 0.87}, baselines
               data={"name": "MNIST, 14 x 14", "sha256": data.FILES["mnist"]["train-images-idx3-ubyte"]}, twin=twin_quality, learning_rates=best,
               device_passes_per_pat_trial=int(final["pat"][0]["passes"]), trainable_numbers=3 * 2 * 196 + 1)
 
-
-def shown_as(value):
-    value = value["accuracy"]
-    return f"{100 * value['mean']:.1f} ± {100 * value['sd']:.1f} % (n = {value['n']})" if value["n"] > 1 else f"{100 * value['mean']:.1f} % (n = 1)"
-
-
 lines = ["| test accuracy, mean ± sd | paper | here |", "|---|---|---|"]
 for value, label, paper in ((results["pat"], "PAT, on the device", "87 %"), (results["in_silico"], "in silico, on the device", ""),
                             (results["in_silico_on_model"], "in silico, on its own model", ""),
@@ -368,7 +346,7 @@ for value, label, paper in ((results["pat"], "PAT, on the device", "87 %"), (res
                             (baselines["random_linear_map"], "digital: same network, a random linear map", ""),
                             (baselines["identity"], "digital: same network, no plate", ""),
                             (baselines["linear"], "digital: logistic regression on 14 x 14", "")):
-    lines.append(f"| {label} | {paper} | {shown_as(value)} |")
+    lines.append(f"| {label} | {paper} | {percent(value['accuracy'])} |")
 display(Markdown("\n".join(lines)))
 
 # %% [markdown]

@@ -66,7 +66,7 @@ from pnn_utils import data, paths
 from pnn_utils.images import average_pool, load_images
 from pnn_utils.metrics import Cost, summary, write_metrics
 from pnn_utils.networks.waveform import WaveformNetwork, waveform_like_controls
-from pnn_utils.plotting import COLOURS, plot_band, plot_confusion, save_figure, use_house_style
+from pnn_utils.plotting import COLOURS, draw_arrow, draw_box, percent, plot_accuracies, plot_band, plot_confusion, save_figure, use_house_style
 from pnn_utils.systems.base import parameter_table
 from pnn_utils.systems.circuit import Circuit
 from pnn_utils.training import accuracy, accuracy_on_device, train
@@ -76,6 +76,7 @@ from pnn_utils.twins.ringing import fit_ringing
 
 cost = Cost()
 use_house_style()
+warnings.filterwarnings("ignore", message="A worker stopped")  # joblib replaces processes that have grown; no job is lost
 torch.set_num_threads(1)
 images, labels = load_images("mnist")
 images, labels = torch.tensor(average_pool(images, 2)[:n_train]), torch.tensor(labels[:n_train])
@@ -245,32 +246,21 @@ measured_passes = device.passes
 
 # %%
 fig, axes = plt.subplots(figsize=(9.5, 2.2))
-
-
-def box(x, width, text, colour):
-    axes.add_patch(plt.Rectangle((x, 1), width, 0.9, facecolor=colour, edgecolor="black", linewidth=0.8))
-    axes.text(x + width / 2, 1.45, text, ha="center", va="center", fontsize=8)
-
-
-def arrow(start, end):
-    axes.annotate("", end, start, arrowprops={"arrowstyle": "->", "linewidth": 0.9})
-
-
-box(0, 1.0, "image\n14 x 14", "#eeeeee")
+draw_box(axes, 0, 1, 1.0, 0.9, "image\n14 x 14", "#eeeeee")
 for n in range(n_layers):
     left = 1.4 + 2.75 * n
-    arrow((left - 0.4, 1.45), (left, 1.45))
-    box(left, 1.25, "reorder\n" + (f"$a_{n + 1}s+b_{n + 1}$" if n == 0 else f"$a_{n + 1}s+b_{n + 1}+c_{n + 1}f$") + "\nclamp", "#ffffff")
-    arrow((left + 1.25, 1.45), (left + 1.45, 1.45))
-    box(left + 1.45, 0.9, "circuit", "#cfe3f5")
+    draw_arrow(axes, (left - 0.4, 1.45), (left, 1.45))
+    draw_box(axes, left, 1, 1.25, 0.9, "reorder\n" + (f"$a_{n + 1}s+b_{n + 1}$" if n == 0 else f"$a_{n + 1}s+b_{n + 1}+c_{n + 1}f$") + "\nclamp", "#ffffff")
+    draw_arrow(axes, (left + 1.25, 1.45), (left + 1.45, 1.45))
+    draw_box(axes, left + 1.45, 1, 0.9, 0.9, "circuit", "#cfe3f5")
     if n:
-        arrow((left + 0.6, 0.6), (left + 0.6, 1.0))
+        draw_arrow(axes, (left + 0.6, 0.6), (left + 0.6, 1.0))
 axes.plot([0.5, 0.5, 2.0 + 2.75 * (n_layers - 1)], [1.0, 0.6, 0.6], color="black", linewidth=0.9)
 axes.text(4.6, 0.38, "skip connections", ha="center", fontsize=8)
 end = 1.4 + 2.75 * n_layers
-arrow((end - 0.4, 1.45), (end, 1.45))
-box(end, 1.3, "average of\nten windows", "#eeeeee")
-arrow((end + 1.3, 1.45), (end + 1.6, 1.45))
+draw_arrow(axes, (end - 0.4, 1.45), (end, 1.45))
+draw_box(axes, end, 1, 1.3, 0.9, "average of\nten windows", "#eeeeee")
+draw_arrow(axes, (end + 1.3, 1.45), (end + 1.6, 1.45))
 axes.text(end + 1.65, 1.45, f"average over\n{n_networks} networks:\ndigit", va="center", fontsize=8)
 axes.set(xlim=(-0.1, end + 3.3), ylim=(0.2, 2.1))
 axes.axis("off")
@@ -372,8 +362,7 @@ lines = ["| model | numbers | $1-R^2$ white (floor) | $1-R^2$ network-like (floo
          "| PAT | in silico | in silico, own model |",
          "|---|---|---|---|---|---|---|---|---|---|"]
 for kind, row in models.items():
-    accuracies = " | ".join(f"{100 * row[name]['mean']:.1f} ± {100 * row[name]['sd']:.1f} %"
-                            for name in ("pat_accuracy", "in_silico_accuracy", "in_silico_on_model_accuracy"))
+    accuracies = " | ".join(percent(row[name]) for name in ("pat_accuracy", "in_silico_accuracy", "in_silico_on_model_accuracy"))
     fits = " | ".join(f"{1 - row[f'r2_{name}']:.5f} ({1 - row[f'floor_{name}']:.5f})" for name in ("white", "network"))
     lines.append(f"| {kind} | {row['numbers']} | {fits} | {row['cosine_white']:.3f} | {row['cosine_network']:.3f} "
                  f"| {row['ms_per_1000']:.0f} | {accuracies} |")
@@ -452,7 +441,9 @@ def at_jitter(seed, nanoseconds):
     network = WaveformNetwork(noisy, twins["ringing circuit"], 10, n_layers, torch.Generator().manual_seed(0), shuffle=True, skip=True, mode="device")
     network.load_state_dict(final["pat"][seed][0]["weights"])
     kept = accuracy(network, images[valid], labels[valid])
-    retrained = trial(seed, "pat", best["pat"], final=False, jitter=1e-9 * nanoseconds)
+    # At the default jitter the network is the one that was trained at it.
+    same = noisy.parameters == device.parameters
+    retrained = {"history": [{"device": kept}], "passes": 0} if same else trial(seed, "pat", best["pat"], final=False, jitter=1e-9 * nanoseconds)
     drive = fresh["network"][0][:200]
     spread = np.std([noisy(drive, none) for _ in range(20)], axis=0)
     return kept, retrained["history"][-1]["device"], float(np.sqrt((spread**2).mean()) / noisy(drive, none).std()), noisy.passes + retrained["passes"]
@@ -482,14 +473,9 @@ axes[0].legend(loc="lower right", fontsize=7)
 shown = {"logistic regression": baselines["linear"], "MLP, as many numbers": baselines["mlp"], f"PAT, {n_networks} networks": results["pat"],
          "PAT, one network": results["pat_single_network"], "PAT, one, raster": results["pat_raster"], "in silico": results["in_silico"],
          "in silico, on model": results["in_silico_on_model"], "tanh": baselines["tanh"], "no circuit": baselines["identity"]}
-for i, (name, value) in enumerate(shown.items()):
-    colour = COLOURS["pat"] if "PAT" in name else COLOURS["in_silico"] if "silico" in name else COLOURS["digital"]
-    values = value["accuracy"]["values"]
-    axes[1].plot(values, i + np.linspace(-0.2, 0.2, len(values)), "o", color=colour, markersize=3, alpha=0.5)
-    axes[1].errorbar(value["accuracy"]["mean"], i, xerr=2 * value["accuracy"]["sd"] / len(values)**0.5, color=colour, fmt="|", markersize=14, capsize=3)
+plot_accuracies(axes[1], shown, ["digital", "digital", "pat", "pat", "pat", "in_silico", "in_silico", "digital", "digital"])
 axes[1].axvline(0.93, color="#999999", linewidth=0.8, linestyle=":")
-axes[1].set(title=f"b  Test (n = {n_seeds}; dotted: paper)", xlabel="accuracy", yticks=range(len(shown)), yticklabels=shown)
-axes[1].invert_yaxis()
+axes[1].set(title=f"b  Test (n = {n_seeds}; dotted: paper)")
 predicted = torch.cat([probability.argmax(1) for probability in averaged("pat", "on_device")])
 plot_confusion(axes[2], confusion_matrix(test_y.repeat(n_seeds), predicted, labels=range(10)), [str(n) for n in range(10)])
 axes[2].set_title(f"c  PAT, all {len(test_y)} test images (%)")
@@ -510,12 +496,6 @@ write_metrics("05_circuit_mnist", profile, results, paper={"pat": 0.93}, baselin
               data={"name": "MNIST, 14 x 14", "sha256": data.FILES["mnist"]["train-images-idx3-ubyte"]}, models=models, learning_rates=best,
               jitter=jitter_results, n_networks=n_networks, trained_numbers=trained_numbers, device_passes_per_pat_network=int(final["pat"][0][0]["passes"]))
 
-
-def shown_as(value):
-    value = value["accuracy"]
-    return f"{100 * value['mean']:.1f} ± {100 * value['sd']:.1f} % (n = {value['n']})" if value["n"] > 1 else f"{100 * value['mean']:.1f} % (n = 1)"
-
-
 lines = ["| test accuracy, mean ± sd | paper | here |", "|---|---|---|"]
 for value, label, paper in ((results["pat"], f"PAT, {n_networks} networks averaged, on the device", "93 %"),
                             (results["pat_single_network"], "PAT, one network, on the device", ""),
@@ -526,7 +506,7 @@ for value, label, paper in ((results["pat"], f"PAT, {n_networks} networks averag
                             (baselines["identity"], f"digital: the same {n_networks} networks, no circuit", ""),
                             (baselines["mlp"], "digital: multilayer perceptron with as many trained numbers", ""),
                             (baselines["linear"], "digital: logistic regression on 14 x 14", "")):
-    lines.append(f"| {label} | {paper} | {shown_as(value)} |")
+    lines.append(f"| {label} | {paper} | {percent(value['accuracy'])} |")
 display(Markdown("\n".join(lines)))
 
 # %% [markdown]

@@ -95,7 +95,8 @@ def compare(old_folder, new_folder=None):
     Tolerances come from the committed numbers alone, so that a new run with a wide spread cannot excuse itself. A
     summary's mean may move by 1e-12 where it is deterministic (sd 0 or n 1), otherwise by two standard errors of a
     difference between two such means, 2 sd sqrt(2 / n), for an accuracy at least by 0.01. Gaps may move by 1e-12,
-    quality numbers of a fit (``twin``) by 5 %. Costs stand in the files and are not compared.
+    quality numbers of a fit (``twin``) by 5 %. Summaries outside of results and baselines (maps, comparisons of models) are many:
+    theirs may move by three standard errors. Costs stand in the files and are not compared.
 
     Parameters
     ----------
@@ -142,15 +143,29 @@ def _quantities(metrics):
     for group in ("results", "baselines"):
         for method, quantities in metrics.get(group, {}).items():
             for quantity, value in quantities.items():
-                allowed = 2 * value["sd"] * math.sqrt(2 / value["n"])
-                if allowed and quantity == "accuracy":
-                    allowed = max(0.01, allowed)
-                yield f"{group}.{method}.{quantity}", (value["mean"], allowed or 1e-12)
+                yield f"{group}.{method}.{quantity}", (value["mean"], _tolerance(value, quantity == "accuracy", 2))
+    others = {name: value for name, value in metrics.items() if name not in ("results", "baselines", "paper", "cost")}
+    for name, value in _summaries(others, ""):
+        yield name, (value["mean"], _tolerance(value, "accuracy" in name, 3))
     for i, n in enumerate(metrics.get("gaps", {}).get("n", [])):
         for method in ("forward", "in_silico", "pat"):
             yield f"gaps.{method}[n={n}]", (metrics["gaps"][method][i], 1e-12)
     for name, value in metrics.get("twin", {}).items():
         yield f"twin.{name}", (value, 0.05 * abs(value))
+
+
+def _tolerance(value, is_accuracy, errors):
+    allowed = errors * value["sd"] * math.sqrt(2 / value["n"])
+    return (max(0.01, allowed) if is_accuracy else allowed) if allowed else 1e-12
+
+
+def _summaries(content, name):
+    """Yield (dotted name, summary) of every summary inside dicts and lists."""
+    if isinstance(content, dict) and set(content) == {"mean", "sd", "n", "values"}:
+        yield name, content
+    elif isinstance(content, dict | list):
+        for key, value in content.items() if isinstance(content, dict) else enumerate(content):
+            yield from _summaries(value, f"{name}.{key}" if name else str(key))
 
 
 def print_comparison(rows):

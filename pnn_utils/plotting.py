@@ -1,6 +1,7 @@
 """House style of the figures."""
 
 import matplotlib
+import matplotlib.patches
 import numpy as np
 
 from pnn_utils import paths
@@ -71,3 +72,39 @@ def plot_confusion(axes, matrix, names):
     axes.spines[:].set_visible(False)
 
 
+
+
+def draw_box(axes, x, y, width, height, text, colour):
+    """Draw a labelled box of a block diagram, its lower left corner at (x, y), in data coordinates."""
+    axes.add_patch(matplotlib.patches.Rectangle((x, y), width, height, facecolor=colour, edgecolor="black", linewidth=0.8))
+    axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=8)
+
+
+def draw_arrow(axes, start, end):
+    """Draw an arrow of a block diagram between two points (x, y) in data coordinates."""
+    axes.annotate("", end, start, arrowprops={"arrowstyle": "->", "linewidth": 0.9})
+
+
+def plot_accuracies(axes, shown, colours):
+    """Draw one row per method: each seed's accuracy as a dot, the mean with a bar of two standard errors.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    shown : dict of {label: {"accuracy": summary}}
+        From top to bottom.
+    colours : sequence of str
+        Keys of `COLOURS`, one a row.
+    """
+    for i, (value, colour) in enumerate(zip(shown.values(), colours, strict=True)):
+        accuracy, values = value["accuracy"], value["accuracy"]["values"]
+        axes.plot(values, i + np.linspace(-0.2, 0.2, len(values)), "o", color=COLOURS[colour], markersize=3, alpha=0.5)
+        axes.errorbar(accuracy["mean"], i, xerr=2 * accuracy["sd"] / accuracy["n"] ** 0.5, color=COLOURS[colour], fmt="|", markersize=14, capsize=3)
+    axes.set(xlabel="accuracy", yticks=range(len(shown)), yticklabels=list(shown))
+    axes.invert_yaxis()
+
+
+def percent(value, digits=1):
+    """Return the summary of a fraction as "mean ± sd % (n = ...)"."""
+    spread = f" ± {100 * value['sd']:.{digits}f}" if value["n"] > 1 else ""
+    return f"{100 * value['mean']:.{digits}f}{spread} % (n = {value['n']})"

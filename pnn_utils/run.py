@@ -89,7 +89,7 @@ def _merged(outputs):
     return merged
 
 
-def run_notebook(source, quick=False, params=PARAMS, folder=None):
+def run_notebook(source, quick=False, params=PARAMS, folder=None, scheduler=None):
     """Execute a py:percent notebook and write it, with outputs, as .ipynb.
 
     Parameters
@@ -101,6 +101,8 @@ def run_notebook(source, quick=False, params=PARAMS, folder=None):
     params : path
     folder : path, optional
         Where the .ipynb goes; default `paths.NOTEBOOKS`.
+    scheduler : str, optional
+        Where its sweeps run, see `pnn_utils.sweeps.sweep`; for a notebook that has the parameter ``scheduler``.
 
     Returns
     -------
@@ -123,6 +125,10 @@ def run_notebook(source, quick=False, params=PARAMS, folder=None):
     notebook = jupytext.read(source)
     declared = declared_parameters(notebook)
     values = {} if quick else read_parameters(source.stem, declared, params)
+    if scheduler is not None:
+        if "scheduler" not in declared:
+            raise ValueError(f"{source} has no parameter 'scheduler': it makes no sweep; it has {', '.join(declared)}")
+        values = {**values, "scheduler": scheduler}
     scratch = Path(tempfile.mkdtemp(prefix=f"{source.stem}-"))
     before, after = scratch / "input.ipynb", scratch / f"{source.stem}.ipynb"
     nbformat.write(notebook, before)
@@ -144,11 +150,12 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m pnn_utils.run", description=__doc__.splitlines()[0])
     parser.add_argument("notebooks", nargs="*", type=Path, help="default: all, in order")
     parser.add_argument("--quick", action="store_true", help="run at the notebooks' defaults")
+    parser.add_argument("--scheduler", help="where sweeps run: serial, processes, or a Dask scheduler's address, tcp://host:port")
     options = parser.parse_args(arguments)
     for source in options.notebooks or sorted(paths.SOURCES.glob("[0-9]*.py")):
         print(f"{source.stem} ...", flush=True)
         try:
-            print(f"  wrote {run_notebook(source, options.quick)}", flush=True)
+            print(f"  wrote {run_notebook(source, options.quick, scheduler=options.scheduler)}", flush=True)
         except Exception as error:  # whatever a notebook raises ends here, with its traceback in the message
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
             return 1

@@ -4,6 +4,7 @@ Whatever the scheduler, every point gives the same result, because it takes all 
 thread of linear algebra. Results are appended to a file as they finish, so that a stopped sweep resumes where it was.
 """
 
+import hashlib
 import itertools
 import json
 import os
@@ -13,6 +14,8 @@ from pathlib import Path
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
+
+from pnn_utils import paths
 
 
 class SweepError(RuntimeError):
@@ -34,6 +37,28 @@ def grid(**settings):
     [{'depth': 1, 'seed': 0}, {'depth': 1, 'seed': 1}, {'depth': 5, 'seed': 0}, {'depth': 5, 'seed': 1}]
     """
     return [dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values())]
+
+
+def results_file(notebook, **settings):
+    """Return the path of a notebook's sweep results, one that no other code and no other settings share.
+
+    Parameters
+    ----------
+    notebook : str
+        Name without suffix.
+    **settings
+        What the experiment depends on beside its points, of plain JSON types.
+
+    Returns
+    -------
+    pathlib.Path
+        ``data/sweeps/<notebook>-<digest>.jsonl``, the digest taken over the settings, the notebook's source and the package's
+        modules, so that a stopped notebook resumes its sweep and an edited one starts a new one.
+    """
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for source in [paths.SOURCES / f"{notebook}.py", *sorted((paths.ROOT / "pnn_utils").rglob("*.py"))]:
+        digest.update(source.read_bytes())
+    return paths.SWEEPS / f"{notebook}-{digest.hexdigest()[:12]}.jsonl"
 
 
 def sweep(experiment, points, path, scheduler="serial", jobs=2, attempts=2):
@@ -107,7 +132,9 @@ def _on_dask(experiment, waiting, address, attempts):
 
     with Client(address) as client:
         # Not pure: an equal call in another sweep must not be answered from the cluster's memory.
-        futures = [client.submit(_attempt, experiment, key, point, attempts, pure=False) for key, point in waiting]
+        # The experiment goes to the workers once, whatever it carries with it.
+        shared = client.scatter(experiment, broadcast=True, hash=False)
+        futures = [client.submit(_attempt, shared, key, point, attempts, pure=False) for key, point in waiting]
         for _, outcome in as_completed(futures, with_results=True):
             yield outcome
 

@@ -39,7 +39,7 @@ def accuracy_on_device(network, x, y):
 
 
 def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=None, validate=None,
-          device=None, checkpoint=None, checkpoint_every=100, history_csv=None, warmup=0.05):
+          device=None, checkpoint=None, checkpoint_every=100, history_csv=None, warmup=0.05, augment=None):
     """Train a network with cross-entropy, Adam and a cosine schedule with linear warm-up.
 
     Parameters
@@ -67,6 +67,8 @@ def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=No
         Where to write the history as CSV.
     warmup : float
         Share of the epochs, 0 to 1.
+    augment : callable, optional
+        ``augment(rows_of_x, generator)`` -> rows of the same shape, called on every batch.
 
     Returns
     -------
@@ -103,7 +105,8 @@ def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=No
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.zero_grad()
-            loss = torch.nn.functional.cross_entropy(network(x[rows]), y[rows])
+            batch_x = x[rows] if augment is None else augment(x[rows], generator)
+            loss = torch.nn.functional.cross_entropy(network(batch_x), y[rows])
             if not torch.isfinite(loss):
                 raise FloatingPointError(
                     f"the loss became {loss.item()} in epoch {epoch}, batch {batch}, learning rate {rate:.3g}; expected a "

@@ -173,7 +173,7 @@ def test_jitter_costs_what_the_slope_says():
     still = Circuit(ideal=True)
     shaky = Circuit(ideal=True, jitter=jitter)
     p = still.parameters
-    later = simulate(p, drives, 3, np.full(drives.shape, 1e-9))
+    later = simulate(p, drives, delay=np.full(drives.shape, 1e-9))
     slope = (later - still(drives, NONE)) / 1e-9
     noise = shaky(drives, NONE) - still(drives, NONE)
     assert noise.std() == pytest.approx(jitter * np.sqrt((slope**2).mean()), rel=0.05)

@@ -53,6 +53,16 @@ def test_an_accuracy_with_little_spread_may_move_by_one_percent(write):
     assert verdicts(old, write("far", [0.912, 0.9121])) == ["DIFFERS"]
 
 
+def test_summaries_anywhere_are_compared_with_three_standard_errors(write):
+    def maps(shift):
+        return {"maps": {"noise": [{"pat_accuracy": metrics.summary([v + shift for v in SEEDS])}]}}
+
+    old = write("old", **maps(0))
+    assert verdicts(old, write("near", **maps(0.02))) == ["reproduced", "reproduced"]
+    assert verdicts(old, write("far", **maps(0.03))) == ["reproduced", "DIFFERS"]
+    assert metrics.compare(old, old)[1][1] == "maps.noise.0.pat_accuracy"
+
+
 @pytest.mark.parametrize(("factor", "verdict"), [(1.04, "reproduced"), (1.06, "DIFFERS"), (0.94, "DIFFERS")])
 def test_quality_of_a_fit_may_move_by_five_percent(write, factor, verdict):
     old, new = write("old", twin={"r2": 0.9}), write("new", twin={"r2": 0.9 * factor})

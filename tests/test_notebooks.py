@@ -75,6 +75,16 @@ def test_kernel_is_this_interpreter_whatever_the_machine_has(tmp_path, monkeypat
     assert Path(shown) == Path(sys.executable) and rate == "0.001"
 
 
+def test_scheduler_goes_to_notebooks_that_have_one(tmp_path):
+    source = tmp_path / "99_kernel.py"
+    source.write_text(NOTEBOOK)
+    with pytest.raises(ValueError, match="no parameter 'scheduler'"):
+        run.run_notebook(source, quick=True, folder=tmp_path, scheduler="serial")
+    source.write_text(NOTEBOOK.replace("rate: float = 0.5", "rate: float = 0.5\nscheduler = 'processes'").replace("rate)", "scheduler)"))
+    executed = nbformat.read(run.run_notebook(source, quick=True, folder=tmp_path, scheduler="tcp://there:8786"), 4)
+    assert executed.cells[-1].outputs[0].text.split()[1] == "tcp://there:8786"
+
+
 def test_annotated_and_plain_parameters_are_both_declared():
     notebook = jupytext.reads(NOTEBOOK.replace("0.5\n", "0.5\nflag = True\n"), fmt="py:percent")
     assert run.declared_parameters(notebook) == ["rate", "flag"]

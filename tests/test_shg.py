@@ -15,7 +15,7 @@ INDEX = shg.refractive_indices(780e-9)[0]
 IMPERFECTIONS = {
     "resolution": 0.59e12, "group_delay_dispersion": 8e-28, "third_order_dispersion": 3e-41, "spectrum_ripple": 0.05,
     "crosstalk": 0.5, "response_curvature": 0.3, "channel_gain_spread": 0.03, "leakage": 0.01, "dead_channels": 2,
-    "pulse_energy_noise": 0.003, "power_drift": 0.005, "shot_noise": 1.0, "read_noise": 20.0}
+    "pulse_energy_noise": 0.003, "power_drift": 0.005, "shot_noise": 1.0, "read_noise": 20.0, "pointing": 0.2}
 
 
 def random_controls(n, seed=0):
@@ -254,6 +254,16 @@ def test_residual_dispersion_has_the_stated_spread_over_copies():
     gdd, tod = np.std(found, axis=0)
     assert gdd / 8e-28 == pytest.approx(1, abs=0.2) and tod / 3e-41 == pytest.approx(1, abs=0.2)
     assert np.abs(np.mean(found, axis=0) / (gdd, tod)).max() < 4 / np.sqrt(200)
+
+
+def test_pointing_moves_the_colours_by_whole_channels():
+    controls = np.zeros((1, 100))
+    controls[0, 20:80] = np.random.default_rng(4).uniform(0.2, 1, 60)
+    # Channel k now carries the colour that channel k + 2 had: the same light needs controls two places lower.
+    expected = read(SHG(ideal=True), controls)
+    moved = read(SHG(ideal=True, pointing=2.0), np.roll(controls, -2, axis=1))
+    assert np.abs(moved - expected).max() < 1e-5 * expected.max()
+    assert np.abs(read(SHG(ideal=True, pointing=2.0), controls) - expected).max() > 0.05 * expected.max()
 
 
 def test_one_knob_leaves_the_other_errors_of_a_copy_as_they_were():

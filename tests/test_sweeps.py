@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pnn_utils import paths
-from pnn_utils.sweeps import SweepError, grid, sweep
+from pnn_utils.sweeps import SweepError, grid, results_file, sweep
 
 POINTS = grid(size=[40, 200], seed=range(4))
 
@@ -42,7 +42,7 @@ def test_a_dask_cluster_gives_the_same_numbers(serial, tmp_path):
         assert sweep(experiment, POINTS, tmp_path / "results.jsonl", cluster.scheduler_address) == serial
 
 
-@pytest.mark.parametrize("scheduler", ["serial", "processes"])
+@pytest.mark.parametrize("scheduler", ["serial", "processes", "dask"])
 def test_a_killed_sweep_resumes_and_ends_with_the_same_numbers(serial, tmp_path, scheduler):
     results, runs = tmp_path / "results.jsonl", tmp_path / "runs"
     program = tmp_path / "program.py"
@@ -57,7 +57,12 @@ def slow(size, seed):
         file.write("x")
     return experiment(size, seed)
 if __name__ == "__main__":
-    sweep(slow, POINTS, {str(results)!r}, {scheduler!r})
+    address = {scheduler!r}
+    if address == "dask":
+        from distributed import LocalCluster
+        cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+        address = cluster.scheduler_address
+    sweep(slow, POINTS, {str(results)!r}, address)
 """)
     running = subprocess.Popen([sys.executable, str(program)], start_new_session=True, env=os.environ | {"TQDM_DISABLE": "1"})
     limit = time.monotonic() + 60
@@ -76,6 +81,16 @@ if __name__ == "__main__":
     assert [next(row["result"] for row in rows if row["point"] == point) for point in POINTS] == serial
     assert len(runs.read_text()) <= len(POINTS) + 2 * 2  # only what was under way at the kill ran twice
     assert sweep(experiment, POINTS, results) == serial  # nothing left to do, the order is that of the points
+
+
+def test_results_file_belongs_to_code_and_settings(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "SOURCES", tmp_path)
+    (tmp_path / "03_x.py").write_text("a = 1")
+    first = results_file("03_x", epochs=3)
+    assert first == results_file("03_x", epochs=3) and first.parent == paths.SWEEPS
+    assert results_file("03_x", epochs=4) != first
+    (tmp_path / "03_x.py").write_text("a = 2")
+    assert results_file("03_x", epochs=3) != first
 
 
 def test_points_already_there_are_not_run_again(serial, tmp_path):

@@ -72,6 +72,19 @@ def test_twin_explains_held_out_readings_and_stays_below_the_noise_floor():
     assert history[-1]["validation"] < history[0]["validation"]
 
 
+def test_refitting_goes_on_from_the_weights_and_follows_a_device_that_has_moved():
+    device, moved, rng = SHG(), SHG(pointing=1.5), np.random.default_rng(1)
+    x, theta = random_controls(device, 3000, rng)
+    twin, _ = fit_twin(device, x, theta, device(x, theta), hidden=(64,), epochs=10)
+    fresh = random_controls(moved, 500, rng)
+    before, mean = np.median(judge_twin(twin, moved, *fresh)["r2"]), twin.control_mean.clone()
+    again, history = fit_twin(moved, x[:1500], theta[:1500], moved(x[:1500], theta[:1500]), twin=twin, refit=True, epochs=3)
+    assert again is twin and torch.equal(twin.control_mean, mean) and not any(p.requires_grad for p in twin.parameters())
+    assert np.median(judge_twin(twin, moved, *fresh)["r2"]) > before + 0.1
+    with pytest.raises(ValueError, match="refit is True but twin is None"):
+        fit_twin(device, x, theta, device(x, theta), refit=True)
+
+
 def test_same_seed_same_twin():
     device = SHG()
     x, theta = random_controls(device, 200, np.random.default_rng(0))
@@ -138,8 +151,8 @@ def test_training_lowers_the_loss_and_controls_stay_in_range(twin, mode):
     assert all(0 <= layer.theta.min() and layer.theta.max() <= 1 for layer in net.layers)
 
 
-@pytest.mark.parametrize("batch_size", [None, 16])
-def test_resumed_run_equals_the_uninterrupted_one(tmp_path, twin, batch_size):
+@pytest.mark.parametrize("batch_size, augment", [(None, None), (16, None), (16, lambda x, generator: x + 0.1 * torch.randn(x.shape, generator=generator))])
+def test_resumed_run_equals_the_uninterrupted_one(tmp_path, twin, batch_size, augment):
     class PowerCut(Exception):
         pass
 
@@ -154,7 +167,7 @@ def test_resumed_run_equals_the_uninterrupted_one(tmp_path, twin, batch_size):
 
         net = network(device, twin)
         history = train(net, *data(), epochs=8, learning_rate=0.05, batch_size=batch_size, device=device, validate=validate,
-                        checkpoint=checkpoint, checkpoint_every=3, history_csv=tmp_path / "history.csv",
+                        augment=augment, checkpoint=checkpoint, checkpoint_every=3, history_csv=tmp_path / "history.csv",
                         generator=torch.Generator().manual_seed(1))
         return net.state_dict(), history, device.passes
 

@@ -46,7 +46,7 @@ class SHGParameters:
     crosstalk: float = parameter(0.5, "channels", "sd of one colour's focal spot on the shaper [4]", ideal=0.0, allowed=(0.0, 10.0))
     response_curvature: float = parameter(0.3, "1", "share of the grating efficiency sin(pi u / 2) left in the amplitude response after calibration", ideal=0.0)
     channel_gain_spread: float = parameter(0.03, "1", "sd of the channels' gain: mirrors and coating", ideal=0.0)
-    pointing: float = parameter(0.0, "channels", "shift of the colours over the channels since calibration, a knob for drift: a tilting mirror, a warming grating",
+    pointing: float = parameter(0.0, "channels", "shift of the colours over the channels since calibration; a knob for drift (tilting mirror)",
                                 ideal=0.0, allowed=(-10.0, 10.0))
     leakage: float = parameter(0.01, "1", "field amplitude of a dark channel: micromirror contrast 1e4 : 1", ideal=0.0, allowed=(0.0, 1.0))
     dead_channels: int = parameter(2, "channels", "channels stuck dark: dust and stuck mirrors", ideal=0, allowed=(0, 100))
@@ -100,8 +100,9 @@ class SHG(PhysicalSystem):
         # A grid of 2 * points keeps the cyclic convolution of the FFT from wrapping round.
         self.fft_length = scipy.fft.next_fast_len(2 * points)
         spacing = p.channel_spacing / points_per_channel
+        aligned = (np.arange(points) - (points - 1) / 2) * spacing
         # Hz, from the laser's centre: the colour that falls on each sample of the channels.
-        self.frequency = (np.arange(points) - (points - 1) / 2) * spacing + p.pointing * p.channel_spacing
+        self.frequency = aligned + p.pointing * p.channel_spacing
 
         # One generator per source of error, so that changing one knob leaves the others as they were.
         shaper, dispersion, fringe, dead, cycle = (
@@ -118,16 +119,10 @@ class SHG(PhysicalSystem):
         field = spectrum * np.exp(1j * (gdd * detuning**2 / 2 + tod * detuning**3 / 6))
         self._cycle_start = cycle.uniform(0, 2 * np.pi)
 
-        # Second-harmonic samples sit at w_i + w_j, that is at sums of two grid frequencies.
-        sums = 2 * self.frequency[0] + spacing * np.arange(2 * points - 1)
-        # The crystal's field grows as W: relative to the centre of the second harmonic.
-        crystal = (1 + sums * p.wavelength / (2 * LIGHT_SPEED)) * phase_matching(sums, p.wavelength, p.crystal_length)
-        weights = bin_weights(sums, self.output_dim, p.bin_width, p.resolution) * crystal[:, None] ** 2
-        bare = np.abs(np.convolve(laser_field(self.frequency, p.duration), laser_field(self.frequency, p.duration)))
-        ideal_bins = bin_weights(sums, self.output_dim, p.bin_width, 0.0) * crystal[:, None] ** 2
-        full_scale = np.sqrt((bare**2 @ ideal_bins).max())
-        self._field = (field / np.sqrt(full_scale)).astype(np.complex64)
-        self._weights = weights.astype(np.float32)
+        bare = laser_field(aligned, p.duration)
+        full_scale = (np.convolve(bare, bare) ** 2 @ detection_weights(aligned, p, self.output_dim, 0.0)).max()
+        self._field = (field / full_scale**0.25).astype(np.complex64)
+        self._weights = detection_weights(self.frequency, p, self.output_dim, p.resolution).astype(np.float32)
 
     def channel_amplitudes(self, x, theta):
         """Return the field amplitude of each channel, shape (n, 100), for checked controls."""
@@ -230,6 +225,25 @@ def bin_weights(frequency, n_bins, bin_width, resolution):
     edges = (np.arange(n_bins + 1) - n_bins / 2) * bin_width
     below = (1 + erf((edges - frequency[:, None]) / (np.sqrt(2) * sigma))) / 2
     return np.diff(below, axis=1) * spacing / bin_width
+
+
+def detection_weights(frequency, p, n_bins, resolution):
+    """Charge in each bin per squared modulus of each sample of the doubled field, shape (2 * samples - 1, n_bins).
+
+    Parameters
+    ----------
+    frequency : ndarray, shape (samples,)
+        Offsets of the fundamental's samples from its centre, in Hz, equally spaced. The second harmonic's samples sit at
+        the sums of two of them.
+    p : SHGParameters
+    n_bins : int
+    resolution : float
+        Of the spectrometer, in Hz.
+    """
+    sums = 2 * frequency[0] + (frequency[1] - frequency[0]) * np.arange(2 * len(frequency) - 1)
+    # The crystal's field grows as W: relative to the centre of the second harmonic.
+    crystal = (1 + sums * p.wavelength / (2 * LIGHT_SPEED)) * phase_matching(sums, p.wavelength, p.crystal_length)
+    return bin_weights(sums, n_bins, p.bin_width, resolution) * crystal[:, None] ** 2
 
 
 def refractive_indices(wavelength):
