@@ -73,14 +73,14 @@ def test_twin_explains_held_out_readings_and_stays_below_the_noise_floor():
 
 
 def test_refitting_goes_on_from_the_weights_and_follows_a_device_that_has_moved():
-    device, moved, rng = SHG(), SHG(pointing=1.5), np.random.default_rng(1)
+    device, moved, rng = SHG(), SHG(pointing=4.0), np.random.default_rng(1)
     x, theta = random_controls(device, 3000, rng)
     twin, _ = fit_twin(device, x, theta, device(x, theta), hidden=(64,), epochs=10)
     fresh = random_controls(moved, 500, rng)
     before, mean = np.median(judge_twin(twin, moved, *fresh)["r2"]), twin.control_mean.clone()
     again, history = fit_twin(moved, x[:1500], theta[:1500], moved(x[:1500], theta[:1500]), twin=twin, refit=True, epochs=3)
     assert again is twin and torch.equal(twin.control_mean, mean) and not any(p.requires_grad for p in twin.parameters())
-    assert np.median(judge_twin(twin, moved, *fresh)["r2"]) > before + 0.1
+    assert 1 - np.median(judge_twin(twin, moved, *fresh)["r2"]) < 0.7 * (1 - before)
     with pytest.raises(ValueError, match="refit is True but twin is None"):
         fit_twin(device, x, theta, device(x, theta), refit=True)
 
