@@ -18,7 +18,9 @@ from pnn_utils.files import write_json, write_text
 
 # Which figure of the paper each notebook answers to, for the README.
 FIGURES = {"00_tour": "Fig. 1, tour, half-moons", "01_toy": "Supplement, toy example", "02_shg_vowels": "Fig. 2, SHG, vowels",
-           "04_plate_mnist": "Fig. 4a-d, plate, MNIST", "05_circuit_mnist": "Fig. 4e-h, circuit, MNIST"}
+           "03_pat_vs_in_silico": "Fig. 3, PAT against in silico, plain chain",
+           "04_plate_mnist": "Fig. 4a-d, plate, MNIST", "05_circuit_mnist": "Fig. 4e-h, circuit, MNIST",
+           "06_shg_hybrid_mnist": "Fig. 4i-l, hybrid with SHG, MNIST"}
 MARKS = ("<!-- results:start -->", "<!-- results:end -->")
 
 

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 from coupled_wave import nonlinear_length, plane_wave, pulses
 from scipy.constants import c, epsilon_0
 from scipy.special import ellipj
 
 from pnn_utils.systems import shg
 from pnn_utils.systems.shg import SHG
+from pnn_utils.twins.spectral_exact import ExactSHG
 
 D_EFF = 2.0e-12  # m/V, type-I BBO near 800 nm
 OMEGA = 2 * np.pi * c / 780e-9
@@ -254,6 +256,15 @@ def test_residual_dispersion_has_the_stated_spread_over_copies():
     gdd, tod = np.std(found, axis=0)
     assert gdd / 8e-28 == pytest.approx(1, abs=0.2) and tod / 3e-41 == pytest.approx(1, abs=0.2)
     assert np.abs(np.mean(found, axis=0) / (gdd, tod)).max() < 4 / np.sqrt(200)
+
+
+def test_exact_gradients_are_those_of_the_noiseless_device():
+    quiet = {"shot_noise": 0.0, "read_noise": 0.0, "pulse_energy_noise": 0.0, "power_drift": 0.0}
+    device = SHG(seed=3, pointing=0.3, **quiet)
+    model, (x, theta) = ExactSHG(device), np.random.default_rng(0).uniform(0.05, 0.95, (2, 4, 50))
+    assert np.abs(model(torch.tensor(x), torch.tensor(theta)).numpy() - device(x, theta)).max() < 1e-6
+    leaves = [torch.tensor(values, requires_grad=True) for values in (x[:1], theta[:1])]
+    assert torch.autograd.gradcheck(model, leaves)
 
 
 def test_pointing_moves_the_colours_by_whole_channels():

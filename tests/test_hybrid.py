@@ -1,0 +1,69 @@
+"""The hybrid network: range of its controls, modes, what is trained."""
+
+import numpy as np
+import pytest
+import torch
+
+from pnn_utils.networks.hybrid import HybridNetwork
+from pnn_utils.systems.shg import SHG
+from pnn_utils.training import accuracy_on_device, train
+from pnn_utils.twins.spectral_exact import ExactSHG
+
+DEVICES = [SHG(seed=seed) for seed in range(2)]
+
+
+def network(seed=0, **settings):
+    models = [ExactSHG(device) for device in DEVICES]
+    net = HybridNetwork(DEVICES, models, 30, 3, torch.Generator().manual_seed(seed), **settings)
+    net.set_mode("device").calibrate(images()[0])
+    return net
+
+
+def images(n=60):
+    x = torch.rand(n, 30, generator=torch.Generator().manual_seed(1))
+    return x, x[:, :3].argmax(1)
+
+
+@pytest.mark.parametrize("bound", ["clip", "largest", "sigmoid"])
+def test_controls_stay_in_range_and_use_it(bound):
+    u = network(bound=bound).controls(5 * images()[0])
+    assert u.shape == (60, 2, 100) and u.min() >= 0 and u.max() <= 1
+    assert u.std() > 0.1
+    if bound == "largest":  # the largest of each image touches the range's edge, and nothing is cut off
+        assert torch.allclose((u - 0.5).abs().amax((1, 2)), torch.tensor(0.5))
+
+
+def test_a_brighter_image_gives_the_same_controls_where_the_network_says_so():
+    net = network(bound="largest")
+    assert torch.allclose(net.controls(images()[0]), net.controls(3 * images()[0]), atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["pat", "in_silico"])
+@pytest.mark.parametrize("settings", [{}, {"bound": "sigmoid", "readout": "parts"}])
+def test_training_learns_and_leaves_the_device_alone(mode, settings):
+    net = network(**settings).set_mode(mode)
+    history = train(net, *images(), epochs=30, learning_rate=0.02)
+    assert history[-1]["loss"] < 0.6 * history[0]["loss"]
+    assert accuracy_on_device(net, *images()) > 0.6 and net.layers[1].mode == mode
+
+
+def test_outputs_are_the_devices_own():
+    net, (x, _) = network(), images(5)
+    quiet = [SHG(seed=seed, ideal=True) for seed in range(2)]
+    net.layers = torch.nn.ModuleList(type(layer)(device, device, "device") for layer, device in zip(net.layers, quiet, strict=True))
+    u = net.controls(x).detach().numpy()
+    expected = np.concatenate([device(u[:, n, :50], u[:, n, 50:]) for n, device in enumerate(quiet)], 1)
+    assert net.outputs(x).detach().numpy().tobytes() == expected.tobytes()
+
+
+def test_parts_readout_has_one_trained_number():
+    assert [name for name, _ in network(readout="parts").named_parameters()] == ["factor", "feed.weight", "feed.bias"]
+
+
+@pytest.mark.parametrize("settings, message", [({"bound": "tanh"}, "bound is 'tanh'; expected one of 'clip', 'largest', 'sigmoid'"),
+                                               ({"readout": "mean"}, "readout is 'mean'"), ({"mode": "fast"}, "mode is 'fast'")])
+def test_unknown_settings_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        HybridNetwork(DEVICES, DEVICES, 4, 2, torch.Generator(), **settings)
+    with pytest.raises(ValueError, match="2 devices and 1 twins"):
+        HybridNetwork(DEVICES, DEVICES[:1], 4, 2, torch.Generator())
