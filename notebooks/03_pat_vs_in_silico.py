@@ -88,7 +88,7 @@ def fitted(copy_seed, pairs):
     device, rng = SHG(seed=copy_seed, noise_seed=1), np.random.default_rng(np.random.SeedSequence(2))
     uniform, alike = random_controls(device, pairs // 4, rng), signal_like_controls(device, 3 * pairs // 20, 5, rng)
     x, theta = (np.concatenate(both) for both in zip(uniform, alike, strict=True))
-    twin, _ = fit_twin(device, x, theta, device(x, theta), epochs=twin_epochs, generator=torch.Generator().manual_seed(3))
+    twin, _ = fit_twin(device, x, theta, device(x, theta), hidden=(128,), epochs=twin_epochs, generator=torch.Generator().manual_seed(3))
     judged = judge_twin(twin, device, *signal_like_controls(device, 200, 5, rng))
     return twin, float(np.median(judged["r2"])), float(np.median(judged["floor"])), device.passes
 
@@ -202,7 +202,7 @@ def run(points):
 # 100 on, validation tokens, accuracy on the device.
 
 # %%
-searched = sorted({min(depths), 5, max(depths)})
+searched = sorted({2, 5, max(depths)})
 search = [dict(point, seed=100 + point["seed"], final=False) for point in
           grid(method=list(METHODS), depth=searched, learning_rate=learning_rates, seed=range(n_search))]
 search += [dict(point, seed=100 + point["seed"], final=False, skip=True) for point in

@@ -527,7 +527,7 @@ display(Markdown("\n".join(lines)))
 # **Digital hardware does better with less.** A perceptron with as many trained numbers as the seven networks reads 97 to 98 % of the digits, logistic
 # regression nearly what the seven networks reach. The figure shows that a transistor circuit can be trained, not that it should replace a multiplier.
 #
-# **Jitter.** Up to 7 % noise per element costs less than two points. At 15 %, near the paper's level, networks trained quietly lose ten points; trained at
+# **Jitter.** Up to 7 % noise per element costs less than two points. At 15 %, near the paper's level, networks trained quietly lose seven points; trained at
 # that noise, half of it comes back.
 #
 # **Where it stops.** Seven networks reach the paper's 93 %; our aim of 95 % is not reached. In exploration on validation images more

@@ -92,7 +92,7 @@ def measured_and_fitted(channel):
 
     halves = random_controls(device, n_pairs // 2, rng), normal(n_pairs - n_pairs // 2)
     x, theta = (np.concatenate(both) for both in zip(*halves, strict=True))
-    twin, _ = fit_twin(device, x, theta, device(x, theta), epochs=twin_epochs, generator=torch.Generator().manual_seed(channel))
+    twin, _ = fit_twin(device, x, theta, device(x, theta), hidden=(128,), epochs=twin_epochs, generator=torch.Generator().manual_seed(channel))
     judged = judge_twin(twin, device, *normal(1000))
     return twin, float(np.median(judged["r2"])), float(np.median(judged["floor"])), device.passes
 
