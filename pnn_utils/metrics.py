@@ -20,7 +20,8 @@ from pnn_utils.files import write_json, write_text
 FIGURES = {"00_tour": "Fig. 1, tour, half-moons", "01_toy": "Supplement, toy example", "02_shg_vowels": "Fig. 2, SHG, vowels",
            "03_pat_vs_in_silico": "Fig. 3, PAT against in silico, plain chain",
            "04_plate_mnist": "Fig. 4a-d, plate, MNIST", "05_circuit_mnist": "Fig. 4e-h, circuit, MNIST",
-           "06_shg_hybrid_mnist": "Fig. 4i-l, hybrid with SHG, MNIST"}
+           "06_shg_hybrid_mnist": "Fig. 4i-l, hybrid with SHG, MNIST",
+           "07_oscillators_mnist": "Authors' Example 1, oscillators, MNIST"}
 MARKS = ("<!-- results:start -->", "<!-- results:end -->")
 
 
@@ -194,14 +195,14 @@ def results_table(folder=None):
             continue
         for suffix in ("", "_talker_disjoint"):
             results = metrics["results"]
-            if f"pat{suffix}" not in results:
-                continue
-            for quantity in results[f"pat{suffix}"]:
-                cells = [_cell(results.get(f"{m}{suffix}", {}).get(quantity)) for m in ("pat", "in_silico", "in_silico_on_model")]
-                paper = metrics["paper"].get("pat") if quantity == "accuracy" and not suffix else None
+            # Where device and model are the same, gradients are exact and there is no PAT to speak of.
+            main = "exact" if f"pat{suffix}" not in results else "pat"
+            for quantity in results.get(f"{main}{suffix}", {}):
+                cells = [_cell(results.get(f"{m}{suffix}", {}).get(quantity)) for m in (main, "in_silico", "in_silico_on_model")]
+                paper = metrics["paper"].get(main) if quantity == "accuracy" and not suffix else None
                 lines.append(" | ".join([
-                    f"| {title}", quantity.replace("_", " ") + (", talker-disjoint" if suffix else ""),
-                    "" if paper is None else f"{100 * paper:.0f} %", *cells,
+                    f"| {title}", quantity.replace("_", " ") + (", talker-disjoint" if suffix else "") + (", exact gradients" if main == "exact" else ""),
+                    "" if paper is None else f"{100 * paper:.4g} %", *cells,
                     _cell(metrics["baselines"].get(f"linear{suffix}", {}).get(quantity)) + " |"]))
     return "\n".join(lines)
 
