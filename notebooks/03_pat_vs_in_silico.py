@@ -462,3 +462,8 @@ for method, label in METHODS.items():
 lines.append(f"| in silico, on its own model | | {percent(results['in_silico_on_model']['accuracy'])} | |")
 lines.append(f"| digital: logistic regression | | {percent(baselines['linear']['accuracy'])} | |")
 display(Markdown("\n".join(lines)))
+
+# %% [markdown]
+# ## What this shows, and what not
+#
+# To be written from the numbers above.
