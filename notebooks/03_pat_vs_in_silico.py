@@ -482,7 +482,8 @@ display(Markdown("\n".join(lines)))
 #
 # **What nobody reaches.** At ten layers of the plain chain every method fails, exact gradients as well (32 to 42 %). The probe tells why: after six layers of
 # a randomly started chain little is left of the vowels in the light but noise, and no gradient can point to what is not there. That is a limit of this
-# chain on this device, not of a training method; skip connections lift it. Ten times Poisson's shot noise costs every method 15 points or more.
+# chain on this device, not of a training method; skip connections lift it. Ten times Poisson's shot noise costs every method 15 points or more at five
+# layers.
 #
 # **Read with care.** At seven layers the learning rate is the one found at five: 0.08 for PAT and recalibration, 0.2 for the other three, which is too
 # much there, for exact gradients too. That column compares rates as much as methods. Each cell of the maps has four seeds, their standard errors are
