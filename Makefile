@@ -8,12 +8,15 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: reproduce quick test lint lab bench readme data
+.PHONY: reproduce reproduce-long quick test lint lab bench readme data
 
 reproduce: $(ENVIRONMENT)  ## rebuild everything from raw data and compare it with what is committed
 	rm -rf .venv/committed && mkdir .venv/committed && git archive HEAD data/metrics | tar -x -C .venv/committed
 	dvc repro --force
 	python -m pnn_utils.metrics compare .venv/committed/data/metrics
+
+reproduce-long: data  ## hours: train the networks whose weights notebook 08 reads; a stopped run resumes, RETRAIN=--again starts from nothing
+	python -m pnn_utils.fashion $(RETRAIN)
 
 quick: data  ## run every notebook at its defaults into a scratch folder
 	scratch=$$(mktemp -d) && PNN_SCRATCH=$$scratch python -m pnn_utils.run --quick && rm -rf $$scratch
@@ -23,7 +26,7 @@ test: $(ENVIRONMENT)  ## the tests, and README's table against data/metrics
 	python -m pnn_utils.metrics readme --check
 
 data: $(ENVIRONMENT)  ## fetch what is missing of the data that the notebooks read
-	python -m pnn_utils.data fetch vowels mnist
+	python -m pnn_utils.data fetch vowels mnist fashion_mnist
 
 lint: $(ENVIRONMENT)
 	ruff check .

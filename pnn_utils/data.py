@@ -38,17 +38,14 @@ FILES = {
 # Vowels only, when no source has Hillenbrand's table: written here, by `peterson_barney_table`.
 FALLBACK = "peterson_barney1952.csv"
 FALLBACK_SHA256 = "759dbe2aba244df54bcf71bb291116072d5f99aca177220603289cddf161df67"
-MISSING = "MISSING.txt"
 
 
-def fetch(name, optional=False):
+def fetch(name):
     """Bring one data set into ``data/raw/<name>``; files that are there and whole are left alone.
 
     Parameters
     ----------
     name : {"mnist", "fashion_mnist", "vowels"}
-    optional : bool
-        If no source works, leave a note (`MISSING`) in the folder instead of raising.
 
     Returns
     -------
@@ -71,11 +68,13 @@ def fetch(name, optional=False):
     for file in files:
         _copy_if_absent(cache / file, folder / file)
     if not missing:
-        for note in (folder / FALLBACK, folder / MISSING):
-            note.unlink(missing_ok=True)
+        (folder / FALLBACK).unlink(missing_ok=True)
         print(f"{name}: {len(files)} file(s) in place, checksums right")
         return folder
-    return _without(name, folder, _help_text(name, missing, tried), optional)
+    message = _help_text(name, missing, tried)
+    if name != "vowels":
+        raise RuntimeError(message)
+    return _fall_back(folder, message)
 
 
 def path(name, file):
@@ -99,9 +98,7 @@ def path(name, file):
         raise ValueError(f"data set {name!r} has no file {file!r}; expected one of {', '.join(files)}")
     target, command = paths.RAW / name / file, f"python -m pnn_utils.data fetch {name}"
     if not target.exists():
-        note = target.with_name(MISSING)
-        why = "\nWhat happened when it was fetched:\n" + note.read_text(encoding="utf-8") if note.exists() else ""
-        raise FileNotFoundError(f"{target} is missing; run: {command}{why}")
+        raise FileNotFoundError(f"{target} is missing; run: {command}")
     found = sha256(target)
     if found != files[file]:
         raise ValueError(f"{target} has SHA-256 {found}; expected {files[file]}. Run: {command}")
@@ -149,25 +146,16 @@ def _copy_if_absent(source, target):
             shutil.copyfile(source, temporary)
 
 
-def _without(name, folder, message, optional):
-    """End a fetch that found no source: use the fallback, leave a note, or raise."""
-    if name == "vowels":
-        try:
-            write_text(folder / FALLBACK, peterson_barney_table())
-            path(name, FALLBACK)
-        except Exception as error:  # whatever is wrong with the package, the table cannot be had
-            (folder / FALLBACK).unlink(missing_ok=True)
-            message += f"\nThe fallback, the table in praat-parselmouth, failed too: {_describe(error)}"
-        else:
-            (folder / MISSING).unlink(missing_ok=True)
-            print(message, file=sys.stderr)
-            print("vowels: FALLBACK in use: Peterson & Barney (1952) from praat-parselmouth, not Hillenbrand (1995)")
-            return folder
-    if not optional:
-        raise RuntimeError(message)
-    write_text(folder / MISSING, message + "\n")
+def _fall_back(folder, message):
+    """Write the vowel table that a package has, or raise with the message of the sources tried before."""
+    try:
+        write_text(folder / FALLBACK, peterson_barney_table())
+        path("vowels", FALLBACK)
+    except Exception as error:  # whatever is wrong with the package, the table cannot be had
+        (folder / FALLBACK).unlink(missing_ok=True)
+        raise RuntimeError(f"{message}\nThe fallback, the table in praat-parselmouth, failed too: {_describe(error)}") from error
     print(message, file=sys.stderr)
-    print(f"{name}: MISSING, left out as optional; see {folder / MISSING}")
+    print("vowels: FALLBACK in use: Peterson & Barney (1952) from praat-parselmouth, not Hillenbrand (1995)")
     return folder
 
 
@@ -227,16 +215,15 @@ def _help_text(name, missing, tried):
 
 
 def main(arguments=None):
-    """Command line; returns the exit status, 1 if a set that is not optional could not be had."""
+    """Command line; returns the exit status, 1 if a set could not be had."""
     parser = argparse.ArgumentParser(prog="python -m pnn_utils.data", description=__doc__.splitlines()[0])
     parser.add_argument("command", choices=["fetch"])
     parser.add_argument("names", nargs="*", metavar="name", help=f"any of {', '.join(FILES)}; default: all")
-    parser.add_argument("--optional", action="store_true", help="note a missing set and exit with 0")
     options = parser.parse_intermixed_args(arguments)
     status = 0
     for name in options.names or FILES:
         try:
-            fetch(name, options.optional)
+            fetch(name)
         except (RuntimeError, ValueError) as error:
             print(error, file=sys.stderr)
             status = 1

@@ -21,7 +21,8 @@ FIGURES = {"00_tour": "Fig. 1, tour, half-moons", "01_toy": "Supplement, toy exa
            "03_pat_vs_in_silico": "Fig. 3, PAT against in silico, plain chain",
            "04_plate_mnist": "Fig. 4a-d, plate, MNIST", "05_circuit_mnist": "Fig. 4e-h, circuit, MNIST",
            "06_shg_hybrid_mnist": "Fig. 4i-l, hybrid with SHG, MNIST",
-           "07_oscillators_mnist": "Authors' Example 1, oscillators, MNIST"}
+           "07_oscillators_mnist": "Authors' Example 1, oscillators, MNIST",
+           "08_oscillators_fashion_mnist": "Authors' Example 2, oscillators, Fashion-MNIST"}
 MARKS = ("<!-- results:start -->", "<!-- results:end -->")
 
 

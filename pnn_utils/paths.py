@@ -16,5 +16,6 @@ RESULTS = Path(os.environ["PNN_SCRATCH"]).resolve() if os.environ.get("PNN_SCRAT
 NOTEBOOKS = RESULTS / "notebooks"
 TWINS = RESULTS / "data" / "twins"
 METRICS = RESULTS / "data" / "metrics"
+WEIGHTS = ROOT / "data" / "weights"  # of long trainings; committed
 SWEEPS = RESULTS / "data" / "sweeps"  # of sweeps under way, not committed
 FIGURES = RESULTS / "figures"

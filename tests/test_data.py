@@ -65,13 +65,10 @@ def test_missing_file_names_the_command(sandbox):
         data.path("mnist", "file.bin")
 
 
-def test_optional_set_leaves_a_note_and_success(sandbox):
-    assert data.main(["fetch", "--optional", "mnist"]) == 0
-    assert "Tried" in (paths.RAW / "mnist" / data.MISSING).read_text()
-    assert data.main(["fetch", "mnist"]) == 1
+def test_command_line_says_whether_a_set_was_had(sandbox, capsys):
+    assert data.main(["fetch", "mnist"]) == 1 and "no registry" in capsys.readouterr().err
     (sandbox / "file.bin").write_bytes(CONTENT)
     assert data.main(["fetch", "mnist"]) == 0
-    assert not (paths.RAW / "mnist" / data.MISSING).exists()
 
 
 def test_unknown_set_is_refused(sandbox):
@@ -172,12 +169,6 @@ def test_leftover_of_a_killed_fetch_is_removed(sandbox):
     (paths.RAW / "mnist").mkdir(parents=True)
     (paths.RAW / "mnist" / ".file.bin.x1.part").write_bytes(CONTENT[:9])
     assert [p.name for p in data.fetch("mnist").iterdir()] == ["file.bin"]
-
-
-def test_missing_optional_set_says_at_loading_what_was_tried(sandbox):
-    data.fetch("mnist", optional=True)
-    with pytest.raises(FileNotFoundError, match="no registry"):
-        data.path("mnist", "file.bin")
 
 
 def test_failing_fallback_is_an_error_that_names_it(sandbox, monkeypatch):
