@@ -58,7 +58,8 @@ def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=No
     validate : callable, optional
         ``validate(network)`` -> dict of numbers, called after each epoch and added to the history.
     device : PhysicalSystem, optional
-        Its noise generator and pass count are kept in the checkpoint, so that a resumed run meets the same noise.
+        Its noise generator and pass count are kept in the checkpoint, so that a resumed run meets the same noise. If it counts
+        ``events``, as `pnn_utils.systems.instrument.Instrument` does, they go into the history.
     checkpoint : path, optional
         File that holds the run's state; if it exists, the run continues from it.
     checkpoint_every : int
@@ -73,14 +74,16 @@ def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=No
     Returns
     -------
     list of dict
-        Per epoch: epoch, learning_rate, loss, passes (if `device` is given), and what `validate` returned.
+        Per epoch: epoch, learning_rate, loss, passes and events (if `device` is given), and what `validate` returned.
 
     Raises
     ------
     ValueError
         If the settings are out of range, or the checkpoint is damaged or belongs to another run.
     FloatingPointError
-        If the loss stops being a finite number. The last checkpoint stays as it was.
+        If the loss stops being a finite number.
+
+    Whatever is raised during training, by a device too, carries a note that says what is kept; the last checkpoint stays as it was.
     """
     if epochs < 1 or not learning_rate > 0 or not 0 <= warmup < 1:
         raise ValueError(f"epochs={epochs}, learning_rate={learning_rate}, warmup={warmup}; "
@@ -97,31 +100,38 @@ def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=No
     batches = math.ceil(len(x) / (batch_size or len(x)))
     # tqdm's notebook bar does not heed TQDM_DISABLE by itself; the pipeline sets it to keep bars out of stored outputs.
     silent = bool(os.environ.get("TQDM_DISABLE"))
-    for epoch in tqdm(range(len(history), epochs), initial=len(history), total=epochs, leave=False, disable=silent):
-        order = torch.randperm(len(x), generator=generator) if batch_size else torch.arange(len(x))
-        total = 0.0
-        for batch, rows in enumerate(order.split(batch_size or len(x))):
-            rate = learning_rate * _schedule((epoch * batches + batch) / (epochs * batches), warmup)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            optimizer.zero_grad()
-            batch_x = x[rows] if augment is None else augment(x[rows], generator)
-            loss = torch.nn.functional.cross_entropy(network(batch_x), y[rows])
-            if not torch.isfinite(loss):
-                raise FloatingPointError(
-                    f"the loss became {loss.item()} in epoch {epoch}, batch {batch}, learning rate {rate:.3g}; expected a "
-                    f"finite number. {'Last checkpoint kept: ' + str(checkpoint) if checkpoint else 'No checkpoint was asked for.'}")
-            loss.backward()
-            optimizer.step()
-            total += loss.item() * len(rows)
-        row = {"epoch": epoch, "learning_rate": rate, "loss": total / len(x)}
-        if device is not None:
-            row["passes"] = device.passes
-        if validate is not None:
-            row |= validate(network)
-        history.append(row)
-        if checkpoint is not None and ((epoch + 1) % checkpoint_every == 0 or epoch + 1 == epochs):
-            _save(checkpoint, network, optimizer, generator, device, settings, history)
+    if checkpoint is not None and not history:
+        # From the first moment: what is called again after a stop in the first epoch may hold a half-trained network.
+        _save(checkpoint, network, optimizer, generator, device, settings, history)
+    try:
+        for epoch in tqdm(range(len(history), epochs), initial=len(history), total=epochs, leave=False, disable=silent):
+            order = torch.randperm(len(x), generator=generator) if batch_size else torch.arange(len(x))
+            total = 0.0
+            for batch, rows in enumerate(order.split(batch_size or len(x))):
+                rate = learning_rate * _schedule((epoch * batches + batch) / (epochs * batches), warmup)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                optimizer.zero_grad()
+                batch_x = x[rows] if augment is None else augment(x[rows], generator)
+                loss = torch.nn.functional.cross_entropy(network(batch_x), y[rows])
+                if not torch.isfinite(loss):
+                    raise FloatingPointError(
+                        f"the loss became {loss.item()} in epoch {epoch}, batch {batch}, learning rate {rate:.3g}; expected a finite number")
+                loss.backward()
+                optimizer.step()
+                total += loss.item() * len(rows)
+            row = {"epoch": epoch, "learning_rate": rate, "loss": total / len(x)}
+            if device is not None:
+                row |= {"passes": device.passes, **getattr(device, "events", {})}
+            if validate is not None:
+                row |= validate(network)
+            history.append(row)
+            if checkpoint is not None and ((epoch + 1) % checkpoint_every == 0 or epoch + 1 == epochs):
+                _save(checkpoint, network, optimizer, generator, device, settings, history)
+    except Exception as error:
+        error.add_note(f"Training stopped after {len(history)} whole epochs of {epochs}. " + (
+            f"The checkpoint {checkpoint} is kept: the same call goes on from it." if checkpoint else "No checkpoint was asked for."))
+        raise
     if history_csv is not None:
         write_history(history_csv, history)
     return history

@@ -15,14 +15,14 @@ from pnn_utils.twins.perceptron import Perceptron
 class OnlyTheCall:
     """A device of which nothing is visible but its call and its public description."""
 
-    PUBLIC = {"input_dim", "param_dim", "output_dim", "input_range", "param_range", "passes", "state_dict", "load_state_dict"}
+    PUBLIC = {"input_dim", "param_dim", "output_dim", "input_range", "param_range", "passes", "events", "state_dict", "load_state_dict"}
 
     def __init__(self, device):
         object.__setattr__(self, "hidden", device)
 
     def __getattribute__(self, name):
         if name in OnlyTheCall.PUBLIC:
-            return getattr(object.__getattribute__(self, "hidden"), name)
+            return getattr(object.__getattribute__(self, "hidden"), name)  # an AttributeError where the device has none
         raise AssertionError(f"training or model fitting looked at {name!r}")
 
     def __setattr__(self, name, value):
@@ -192,17 +192,19 @@ def test_wrong_and_damaged_checkpoints_are_refused(tmp_path, twin):
 
 
 def test_nan_stops_training_and_keeps_the_checkpoint(tmp_path, twin):
-    path = tmp_path / "run"
+    path, epochs = tmp_path / "run", []
 
     def poison(net):
-        if path.exists():
+        epochs.append(path.read_bytes())
+        if len(epochs) == 2:
             with torch.no_grad():
                 net.factor.fill_(float("nan"))
         return {}
 
-    with pytest.raises(FloatingPointError, match="loss became nan in epoch 2.*Last checkpoint kept"):
-        train(network(SHG(), twin), *data(), epochs=5, learning_rate=0.05, checkpoint=path, checkpoint_every=1, validate=poison)
-    assert path.exists() and [p.name for p in tmp_path.iterdir()] == ["run"]
+    with pytest.raises(FloatingPointError, match="loss became nan in epoch 2") as stopped:
+        train(network(SHG(), twin), *data(), epochs=5, learning_rate=0.05, checkpoint=path, checkpoint_every=4, validate=poison)
+    assert stopped.value.__notes__ == [f"Training stopped after 2 whole epochs of 5. The checkpoint {path} is kept: the same call goes on from it."]
+    assert path.read_bytes() == epochs[-1] and [p.name for p in tmp_path.iterdir()] == ["run"]
 
 
 @pytest.mark.parametrize("wrong", [{"epochs": 0}, {"learning_rate": 0.0}, {"warmup": 1.0}])
