@@ -72,23 +72,39 @@ def test_a_stopped_training_goes_on_as_if_nothing_had_happened(small, mode, monk
         assert torch.equal(resumed.state_dict()[name], value)
 
 
-def test_command_trains_what_is_missing_and_keeps_what_is_there(small, capsys):
-    write_json(fashion.RATES_FILE, {"best": {"pat": 0.01, "in_silico": 0.02}})
-    arguments = ["--epochs", "2", "--seeds", "1", "--jobs", "1"]
-    assert fashion.main(arguments) == 0 and "0 of 2 networks were there, 2 trained" in capsys.readouterr().out
+def test_command_chooses_rates_trains_what_is_missing_and_keeps_what_is_there(small, capsys):
+    arguments = ["--epochs", "2", "--seeds", "2", "--jobs", "1", "--rates", "0.01", "0.02"]
+    assert fashion.main(arguments) == 0 and "4 of 4 networks are there" in capsys.readouterr().out
+    found = json.loads(fashion.RATES_FILE.read_text())
+    for mode in fashion.MODES:
+        scores = found["validation"][mode]
+        assert list(scores) == ["0.01", "0.02"] and scores[f"{found['best'][mode]:g}"] == max(scores.values())
+        for seed in range(2):
+            about = fashion.load_weights(fashion.build(seed, mode)[0], fashion.weights_path(mode, seed))
+            assert about["learning_rate"] == found["best"][mode] and about["seed"] == seed and len(about["history"]) == 2
     written = {path.name: path.read_bytes() for path in paths.WEIGHTS.iterdir()}
-    assert {"fashion_pat_0.safetensors", "fashion_in_silico_0.safetensors"} <= set(written)
-    assert fashion.load_weights(fashion.build(0, "in_silico")[0], fashion.weights_path("in_silico", 0))["learning_rate"] == 0.02
-    fashion.weights_path("pat", 0).unlink()
-    assert fashion.main(arguments) == 0 and "1 of 2 networks were there, 1 trained" in capsys.readouterr().out
+    for path in (fashion.weights_path("pat", 1), fashion.candidate_path("pat", 1, found["best"]["pat"])):
+        path.unlink()
+    assert fashion.main(arguments) == 0
     assert {path.name: path.read_bytes() for path in paths.WEIGHTS.iterdir()} == written  # the same seed, the same bytes
+    assert not list(paths.SWEEPS.glob("*.checkpoint"))
 
 
-def test_learning_rates_are_chosen_on_the_device(small, monkeypatch):
-    monkeypatch.setattr(fashion, "sweep", lambda experiment, points, *_: [-abs(p["learning_rate"] - (0.004 if p["mode"] == "pat" else 0.001)) for p in points])
-    assert fashion.search([0.001, 0.004, 0.016]) == {"pat": 0.004, "in_silico": 0.001}
-    kept = json.loads(fashion.RATES_FILE.read_text())
-    assert kept["best"] == {"pat": 0.004, "in_silico": 0.001} and list(kept["validation"]["pat"]) == ["0.001", "0.004", "0.016"]
+def test_a_training_that_breaks_down_is_not_chosen_and_not_hidden(small, capsys, monkeypatch):
+    real = fashion.train
+
+    def break_down(*arguments, learning_rate, **settings):
+        if learning_rate > 0.05:
+            raise FloatingPointError("the loss became nan")
+        return real(*arguments, learning_rate=learning_rate, **settings)
+
+    monkeypatch.setattr(fashion, "train", break_down)
+    assert fashion.main(["--epochs", "1", "--seeds", "1", "--jobs", "1", "--rates", "0.01", "0.1"]) == 0
+    assert "learning rate 0.1 broke down: the loss became nan" in capsys.readouterr().out
+    assert json.loads(fashion.RATES_FILE.read_text())["validation"]["pat"]["0.1"] == 0
+    write_json(fashion.RATES_FILE, {"best": {"pat": 0.1, "in_silico": 0.01}})
+    assert fashion.main(["--epochs", "1", "--seeds", "2", "--jobs", "1"]) == 1
+    assert "missing: fashion_pat_1.safetensors" in capsys.readouterr().out
 
 
 def test_committed_weights_are_small():
