@@ -1,18 +1,16 @@
-"""One training loop for every network: Adam, cosine schedule, history, checkpoints that resume exactly."""
+"""One training loop for every network: AdamW, cosine schedule, history, checkpoints that resume exactly."""
 
 import csv
 import io
-import json
 import math
 import os
 from pathlib import Path
 
-import safetensors
-import safetensors.torch
 import torch
 from tqdm.auto import tqdm
 
-from pnn_utils.files import atomic_path, write_text
+from pnn_utils.files import write_text
+from pnn_utils.weights import load_tensors, save_tensors
 
 
 def accuracy(network, x, y):
@@ -39,8 +37,9 @@ def accuracy_on_device(network, x, y):
 
 
 def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=None, validate=None,
-          device=None, checkpoint=None, checkpoint_every=100, history_csv=None, warmup=0.05, augment=None):
-    """Train a network with cross-entropy, Adam and a cosine schedule with linear warm-up.
+          device=None, checkpoint=None, checkpoint_every=100, history_csv=None, warmup=0.05, augment=None,
+          weight_decay=0.0):
+    """Train a network with cross-entropy, AdamW and a cosine schedule with linear warm-up.
 
     Parameters
     ----------
@@ -70,6 +69,8 @@ def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=No
         Share of the epochs, 0 to 1.
     augment : callable, optional
         ``augment(rows_of_x, generator)`` -> rows of the same shape, called on every batch.
+    weight_decay : float
+        At least 0. A step at learning rate r first shrinks every parameter by the factor 1 - r x `weight_decay` (AdamW).
 
     Returns
     -------
@@ -85,14 +86,15 @@ def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=No
 
     Whatever is raised during training, by a device too, carries a note that says what is kept; the last checkpoint stays as it was.
     """
-    if epochs < 1 or not learning_rate > 0 or not 0 <= warmup < 1:
-        raise ValueError(f"epochs={epochs}, learning_rate={learning_rate}, warmup={warmup}; "
-                         "expected epochs >= 1, learning_rate > 0 and 0 <= warmup < 1")
+    if epochs < 1 or not learning_rate > 0 or not 0 <= warmup < 1 or not 0 <= weight_decay < 1 / learning_rate:
+        raise ValueError(f"epochs={epochs}, learning_rate={learning_rate}, warmup={warmup}, weight_decay={weight_decay}; "
+                         "expected epochs >= 1, learning_rate > 0, 0 <= warmup < 1 and 0 <= weight_decay < 1 / learning_rate")
     if len(x) != len(y) or not len(x):
         raise ValueError(f"x has {len(x)} rows and y has {len(y)}; expected as many, at least one")
     generator = generator or torch.Generator().manual_seed(0)
-    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
-    settings = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "warmup": warmup, "rows": len(x)}
+    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=weight_decay)
+    settings = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "warmup": warmup, "rows": len(x),
+                "weight_decay": weight_decay}
     history = []
     if checkpoint is not None and Path(checkpoint).exists():
         history = _resume(checkpoint, network, optimizer, generator, device, settings)
@@ -154,21 +156,18 @@ def _schedule(progress, warmup):
 
 
 def _save(path, network, optimizer, generator, device, settings, history):
-    tensors = {f"network.{name}": value.contiguous() for name, value in network.state_dict().items()}
+    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     for i, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{name}": value for name, value in state.items()}
     tensors["generator"] = generator.get_state()
     run = {"settings": settings, "history": history, "device": None if device is None else device.state_dict()}
-    with atomic_path(path) as temporary:
-        safetensors.torch.save_file(tensors, temporary, metadata={"run": json.dumps(run)})
+    save_tensors(path, tensors, run)
 
 
 def _resume(path, network, optimizer, generator, device, settings):
     try:
-        with safetensors.safe_open(path, "pt") as file:
-            run = json.loads((file.metadata() or {})["run"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (safetensors.SafetensorError, KeyError) as error:
+        tensors, run = load_tensors(path)
+    except ValueError as error:
         raise ValueError(f"{path} is not a readable checkpoint ({error}); remove it to start again") from error
     if run["settings"] != settings:
         raise ValueError(f"{path} belongs to a run with {run['settings']}; this one has {settings}. Remove it to start again")

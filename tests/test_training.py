@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 
 from pnn_utils.networks.spectral import SpectralNetwork, signal_like_controls
@@ -10,6 +9,7 @@ from pnn_utils.systems.shg import SHG
 from pnn_utils.training import accuracy, accuracy_on_device, train
 from pnn_utils.twins.fit import fit_twin, judge_twin, load_twin, noise_variance, random_controls, save_twin
 from pnn_utils.twins.perceptron import Perceptron
+from pnn_utils.weights import save_tensors
 
 
 class OnlyTheCall:
@@ -104,7 +104,7 @@ def test_twin_file_round_trip_and_refusals(tmp_path, twin):
     path.write_bytes(whole[:-10])
     with pytest.raises(ValueError, match="not a readable safetensors"):
         load_twin(path, device)
-    safetensors.torch.save_file({"a": torch.zeros(1)}, path)
+    save_tensors(path, {"a": torch.zeros(1)}, {})
     with pytest.raises(ValueError, match="holds no twin"):
         load_twin(path, device)
     save_twin(path, Perceptron(2, 3, 4), {})

@@ -5,15 +5,13 @@ it never saw, beside the noise floor: the R^2 that the device's own noiseless re
 one noisy reading, estimated from repeated readings.
 """
 
-import json
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 
-from pnn_utils.files import atomic_path, write_json
+from pnn_utils.files import write_json
 from pnn_utils.twins.perceptron import Perceptron
+from pnn_utils.weights import load_tensors, save_tensors
 
 
 def random_controls(device, n, rng):
@@ -187,8 +185,7 @@ def save_twin(path, twin, made):
         Plain JSON types: device, seeds, numbers of pairs, settings, R^2.
     """
     described = {"kind": type(twin).__name__, "settings": twin.settings}
-    with atomic_path(path) as temporary:
-        safetensors.torch.save_file(twin.state_dict(), temporary, metadata={"twin": json.dumps(described)})
+    save_tensors(path, twin.state_dict(), {"twin": described})
     write_json(str(path).removesuffix(".safetensors") + ".json", {**described, **made})
 
 
@@ -208,17 +205,12 @@ def load_twin(path, device, kind=Perceptron):
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is not a whole safetensors file, holds something else than a twin, or a twin of another kind or shape.
+        If the file is damaged, holds something else than a twin, or a twin of another kind or shape.
     """
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
-    if "twin" not in metadata:
-        raise ValueError(f"{path} holds no twin; its metadata names {sorted(metadata) or 'nothing'}")
-    described = json.loads(metadata["twin"])
+    weights, about = load_tensors(path)
+    if "twin" not in about:
+        raise ValueError(f"{path} holds no twin; what is told about it names {sorted(about) or 'nothing'}")
+    described = about["twin"]
     if described["kind"] != kind.__name__:
         raise ValueError(f"{path} holds a {described['kind']}; expected a {kind.__name__}")
     settings = described["settings"]
