@@ -40,3 +40,12 @@ def random_flip(images, generator):
     side = math.isqrt(images.shape[1])
     chosen = torch.rand(len(images), 1, generator=generator) < 0.5
     return torch.where(chosen, images.view(-1, side, side).flip(2).reshape(len(images), -1), images)
+
+
+def random_shift(images, generator, pixels=1):
+    """Move each image by whole pixels, up to `pixels` either way in both directions, zeros from outside; shape (rows, side**2)."""
+    rows, side = len(images), math.isqrt(images.shape[1])
+    framed = torch.nn.functional.pad(images.view(-1, side, side), (pixels,) * 4)
+    down, right = torch.randint(2 * pixels + 1, (2, rows, 1), generator=generator)
+    places = torch.arange(side)
+    return framed[torch.arange(rows)[:, None, None], (places + down)[:, :, None], (places + right)[:, None, :]].reshape(rows, -1)

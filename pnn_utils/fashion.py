@@ -15,7 +15,7 @@ import torch
 from joblib import Parallel, delayed
 
 from pnn_utils import paths
-from pnn_utils.augment import random_flip
+from pnn_utils.augment import random_flip, random_shift
 from pnn_utils.files import atomic_path, write_json
 from pnn_utils.images import load_images
 from pnn_utils.networks.oscillators import OscillatorNetwork, tiles
@@ -28,6 +28,7 @@ SIZES = ((100, 100), (1610, 10))  # oscillators, and how many of them are read
 MODES = ("pat", "in_silico")
 N_VALID = 5000
 BATCH_SIZE = 32
+BOUND, FACTOR = 0.8, 2.0  # of the initial couplings, well above the device's errors of 0.14; of the output
 SETTINGS_FILE = paths.WEIGHTS / "fashion_settings.json"
 CANDIDATES = [(0.004, 0.0), (0.008, 0.03)]  # learning rate and weight decay
 
@@ -56,7 +57,12 @@ def build(seed, mode):
     """
     devices = [Oscillators(seed=10 * seed + n, noise_seed=100 + 10 * seed + n, n_oscillators=size, n_read=read) for n, (size, read) in enumerate(SIZES)]
     models = [OscillatorModel(size, read) for size, read in SIZES]
-    return OscillatorNetwork(devices, models, tiles, torch.Generator().manual_seed(seed), mode), devices
+    return OscillatorNetwork(devices, models, tiles, torch.Generator().manual_seed(seed), mode, BOUND, FACTOR), devices
+
+
+def augment(images, generator):
+    """Mirror half of the images and move each by up to one pixel; shape (rows, 784)."""
+    return random_shift(random_flip(images, generator), generator)
 
 
 def train_network(seed, mode, epochs, learning_rate, weight_decay, n_train=60000, checkpoint=None):
@@ -90,7 +96,7 @@ def train_network(seed, mode, epochs, learning_rate, weight_decay, n_train=60000
         network.set_mode(mode)
         return row
 
-    history = train(network, *kept, epochs=epochs, learning_rate=learning_rate, weight_decay=weight_decay, batch_size=BATCH_SIZE, augment=random_flip,
+    history = train(network, *kept, epochs=epochs, learning_rate=learning_rate, weight_decay=weight_decay, batch_size=BATCH_SIZE, augment=augment,
                     generator=torch.Generator().manual_seed(1000 + seed), validate=validate, device=_Devices(devices),
                     checkpoint=checkpoint, checkpoint_every=1)
     return network, history

@@ -70,7 +70,8 @@ def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=No
     augment : callable, optional
         ``augment(rows_of_x, generator)`` -> rows of the same shape, called on every batch.
     weight_decay : float
-        At least 0. A step at learning rate r first shrinks every parameter by the factor 1 - r x `weight_decay` (AdamW).
+        At least 0. A step at learning rate r first shrinks every parameter that is not a single number by the factor
+        1 - r x `weight_decay` (AdamW).
 
     Returns
     -------
@@ -92,7 +93,10 @@ def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=No
     if len(x) != len(y) or not len(x):
         raise ValueError(f"x has {len(x)} rows and y has {len(y)}; expected as many, at least one")
     generator = generator or torch.Generator().manual_seed(0)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=weight_decay)
+    # A single number is a scale: where decay shrinks it, the others would have to grow to make up for it.
+    groups = [{"params": [p for p in network.parameters() if (p.ndim == 0) == single], "weight_decay": 0.0 if single else weight_decay}
+              for single in (False, True)]
+    optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=learning_rate)
     settings = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "warmup": warmup, "rows": len(x),
                 "weight_decay": weight_decay}
     history = []

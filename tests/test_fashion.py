@@ -54,18 +54,18 @@ def test_a_stopped_training_goes_on_as_if_nothing_had_happened(small, mode, monk
     whole, history = fashion.train_network(0, mode, 4, 0.01, 0.02)
     assert len(history) == 4 and {"device", "model", "passes"} <= set(history[-1])
 
-    real, calls = fashion.random_flip, []
+    real, calls = fashion.augment, []
 
-    def flip_until_the_power_fails(images, generator):
+    def augment_until_the_power_fails(images, generator):
         calls.append(1)
         if len(calls) == 11:  # in the third epoch
             raise KeyboardInterrupt
         return real(images, generator)
 
-    monkeypatch.setattr(fashion, "random_flip", flip_until_the_power_fails)
+    monkeypatch.setattr(fashion, "augment", augment_until_the_power_fails)
     with pytest.raises(KeyboardInterrupt):
         fashion.train_network(0, mode, 4, 0.01, 0.02, checkpoint=small / "c")
-    monkeypatch.setattr(fashion, "random_flip", real)
+    monkeypatch.setattr(fashion, "augment", real)
     resumed, again = fashion.train_network(0, mode, 4, 0.01, 0.02, checkpoint=small / "c")
     assert again == history
     for name, value in whole.state_dict().items():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pnn_utils.augment import random_affine, random_flip
+from pnn_utils.augment import random_affine, random_flip, random_shift
 from pnn_utils.networks.oscillators import OscillatorNetwork, every_second_pixel, split, tiles
 from pnn_utils.systems.oscillators import Oscillators
 from pnn_utils.training import train
@@ -77,3 +77,19 @@ def test_flip_mirrors_half_of_the_images():
     mirrored = x.view(-1, 28, 28).flip(2).flatten(1)
     changed = (flipped != x).any(1)
     assert torch.equal(flipped[changed], mirrored[changed]) and 0.45 < changed.double().mean() < 0.55
+
+
+def test_shift_moves_by_whole_pixels_both_ways_equally_often():
+    x = torch.zeros(2000, 28, 28)
+    x[:, 13, 20] = 1.0
+    x[:, 0, 0] = 0.5
+    moved = random_shift(x.flatten(1), torch.Generator().manual_seed(1), pixels=2).view(-1, 28, 28)
+    images, rows, columns = torch.nonzero(moved == 1, as_tuple=True)
+    assert torch.equal(images, torch.arange(2000))
+    for moves in (rows - 13, columns - 20):
+        counts = torch.bincount(moves + 2)
+        assert len(counts) == 5 and counts.min() > 320  # 400 expected, sd 18
+    assert ((rows - 13) * (columns - 20)).double().mean().abs() < 0.15  # independent; sd 2 / sqrt(2000)
+    # What leaves the frame is lost, what enters is dark.
+    inside = (rows >= 13) & (columns >= 20)
+    assert torch.equal((moved == 0.5).sum((1, 2)), inside.long()) and (moved.sum((1, 2)) == 1 + 0.5 * inside).all()

@@ -32,25 +32,29 @@ class OscillatorNetwork(torch.nn.Module):
     arrange : callable
         Images of shape (rows, pixels) -> tensor of shape (rows, tiles, pixels of a tile).
     generator : torch.Generator
-        Source of the initial couplings and drives, uniform within 1 / sqrt(N) for N oscillators.
+        Source of the initial couplings and drives.
     mode : {"pat", "in_silico", "device"}
+    bound : float, optional
+        Couplings and drives start uniform between -bound and bound, omega_0^2. Default: 1 / sqrt(N) for N oscillators.
+    factor : float
+        Where the output factor starts.
 
     References
     ----------
     .. [1] github.com/mcmahon-lab/Physics-Aware-Training, Examples 1 and 2: architecture; how the couplings start is recalled, unchecked.
     """
 
-    def __init__(self, devices, models, arrange, generator, mode="pat"):
+    def __init__(self, devices, models, arrange, generator, mode="pat", bound=None, factor=1.0):
         super().__init__()
         self.arrange, self.layers = arrange, torch.nn.ModuleList()
         for device, model in zip(devices, models, strict=True):
             size = device.input_dim
-            bound = 1 / math.sqrt(size)
-            square = bound * (2 * torch.rand(size, size, generator=generator) - 1)
-            theta = torch.cat([pack(square), bound * (2 * torch.rand(size, generator=generator) - 1)])
+            scale = bound or 1 / math.sqrt(size)
+            square = scale * (2 * torch.rand(size, size, generator=generator) - 1)
+            theta = torch.cat([pack(square), scale * (2 * torch.rand(size, generator=generator) - 1)])
             self.layers.append(PhysicalLayer(device, model, theta, mode, shared=True))
         self.sizes, self.n_classes = [device.input_dim for device in devices], devices[1].output_dim
-        self.factor = torch.nn.Parameter(torch.tensor(1.0))
+        self.factor = torch.nn.Parameter(torch.tensor(factor))
 
     def set_mode(self, mode):
         """Set the mode of both layers and return the network."""
