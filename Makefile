@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: reproduce reproduce-long quick test lint lab bench readme data
+.PHONY: reproduce reproduce-long quick test torture lint lab bench readme data
 
 reproduce: $(ENVIRONMENT)  ## rebuild everything from raw data and compare it with what is committed
 	rm -rf .venv/committed && mkdir .venv/committed && git archive HEAD data/metrics | tar -x -C .venv/committed
@@ -24,6 +24,9 @@ quick: data  ## run every notebook at its defaults into a scratch folder
 test: $(ENVIRONMENT)  ## the tests, and README's table against data/metrics
 	python -m pytest
 	python -m pnn_utils.metrics readme --check
+
+torture: $(ENVIRONMENT)  ## kill, fill the disk, damage files: nothing may be lost; about five minutes
+	python tests/torture.py
 
 data: $(ENVIRONMENT)  ## fetch what is missing of the data that the notebooks read
 	python -m pnn_utils.data fetch vowels mnist fashion_mnist

@@ -22,22 +22,40 @@ def atomic_path(path):
     pathlib.Path
         An existing empty file in the same folder. After the block it is flushed to disk and renamed to
         `path`, which replaces an older file in one step; if the block raises, it is removed instead.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or the folder cannot be written; it names `path`, whose older file stays as it was.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner can read
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming(path):
+    """Let an OSError that names no file, or a temporary one beside `path`, name `path`."""
     try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner can read
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        beside = str(Path(path).parent / f".{Path(path).name}.")
+        if error.errno is None or not (error.filename is None or str(error.filename).startswith(beside)):
+            raise
+        raise type(error)(error.errno, f"{error.strerror}; it was not written", str(path)) from error
 
 
 def write_text(path, text):

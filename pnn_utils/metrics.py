@@ -22,7 +22,10 @@ FIGURES = {"00_tour": "Fig. 1, tour, half-moons", "01_toy": "Supplement, toy exa
            "04_plate_mnist": "Fig. 4a-d, plate, MNIST", "05_circuit_mnist": "Fig. 4e-h, circuit, MNIST",
            "06_shg_hybrid_mnist": "Fig. 4i-l, hybrid with SHG, MNIST",
            "07_oscillators_mnist": "Authors' Example 1, oscillators, MNIST",
-           "08_oscillators_fashion_mnist": "Authors' Example 2, oscillators, Fashion-MNIST"}
+           "08_oscillators_fashion_mnist": "Authors' Example 2, oscillators, Fashion-MNIST",
+           "10_your_own_system": "Your own system, digits"}
+# Some notebooks tell their results apart by endings of the methods' names.
+ENDINGS = {"": "", "_talker_disjoint": ", talker-disjoint", "_circuit": ", circuit", "_function": ", plain function"}
 MARKS = ("<!-- results:start -->", "<!-- results:end -->")
 
 
@@ -93,6 +96,25 @@ def write_metrics(notebook, profile, results, *, paper=None, baselines=None, cos
     write_json(paths.METRICS / f"{notebook}.json", content)
 
 
+def read_metrics(path):
+    """Read what `write_metrics` wrote.
+
+    Raises
+    ------
+    ValueError
+        If the file is no JSON, or lacks one of the fixed fields or a part of a summary; names it.
+    """
+    try:
+        content = json.loads(Path(path).read_bytes())
+        missing = {"notebook", "profile", "results", "paper", "baselines", "cost", "seeds", "data"} - set(content)
+        if missing:
+            raise KeyError(sorted(missing)[0])
+        list(_quantities(content))
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+        raise ValueError(f"{path} is damaged or no metrics file ({type(error).__name__}: {error}); its notebook writes it anew") from error
+    return content
+
+
 def compare(old_folder, new_folder=None):
     """Compare every committed metrics file with its new counterpart.
 
@@ -100,7 +122,8 @@ def compare(old_folder, new_folder=None):
     summary's mean may move by 1e-12 where it is deterministic (sd 0 or n 1), otherwise by two standard errors of a
     difference between two such means, 2 sd sqrt(2 / n), for an accuracy at least by 0.01. Gaps may move by 1e-12,
     quality numbers of a fit (``twin``) by 5 %. Summaries outside of results and baselines (maps, comparisons of models) are many:
-    theirs may move by three standard errors. Costs stand in the files and are not compared.
+    theirs may move by three standard errors. Costs stand in the files and are not compared. What a notebook leaves out because a program is
+    missing it names in ``skipped``, by the ending of its quantities' names, with the reason; that is no disagreement.
 
     Parameters
     ----------
@@ -110,21 +133,22 @@ def compare(old_folder, new_folder=None):
     Returns
     -------
     list of (notebook, quantity, old, new, tolerance, verdict)
-        Verdicts: "reproduced", "DIFFERS", "MISSING", "OTHER PROFILE", "other data, not compared".
+        Verdicts: "reproduced", "DIFFERS", "MISSING", "OTHER PROFILE", "other data, not compared", "not compared: " and a reason.
 
     Raises
     ------
     FileNotFoundError
         If `old_folder` holds no metrics: comparing nothing is not agreement.
+    ValueError
+        If a file is damaged; see `read_metrics`.
     """
     old_paths, rows = sorted(Path(old_folder).glob("*.json")), []
     if not old_paths:
         raise FileNotFoundError(f"{old_folder} holds no metrics to compare with; expected NN_name.json files")
     new_folder = Path(new_folder or paths.METRICS)
     for old_path in old_paths:
-        old = json.loads(old_path.read_text())
-        new_path = new_folder / old_path.name
-        new = json.loads(new_path.read_text()) if new_path.exists() else {}
+        old, new_path = read_metrics(old_path), new_folder / old_path.name
+        new = read_metrics(new_path) if new_path.exists() else {}
         other = bool(new) and old["data"].get("name") != new["data"].get("name")
         new_values = dict(_quantities(new))
         for name, (value, allowed) in _quantities(old):
@@ -132,7 +156,8 @@ def compare(old_folder, new_folder=None):
             if other:  # first: other data may well lack a quantity
                 verdict = "other data, not compared"
             elif found is None:
-                verdict = "MISSING"
+                reasons = [reason for ending, reason in new.get("skipped", {}).items() if f"_{ending}" in name]
+                verdict = f"not compared: {reasons[0]}" if reasons else "MISSING"
             elif old["profile"] != new["profile"]:
                 verdict = "OTHER PROFILE"
             else:
@@ -179,8 +204,8 @@ def print_comparison(rows):
         shown = "-" if new is None else f"{new:.6g}"
         print(f"{notebook:<16} {name:<55} {old:>12.6g} {shown:>12} {tolerance:>10.2g}  {verdict}")
     bad = sum(row[-1] in ("DIFFERS", "MISSING", "OTHER PROFILE") for row in rows)
-    skipped = sum(row[-1].startswith("other data") for row in rows)
-    print(f"{len(rows) - bad - skipped} of {len(rows)} metrics reproduced" + (f", {skipped} not compared (other data)" if skipped else "")
+    skipped = sum("not compared" in row[-1] for row in rows)
+    print(f"{len(rows) - bad - skipped} of {len(rows)} metrics reproduced" + (f", {skipped} not compared" if skipped else "")
           + (f", {bad} DO NOT AGREE" if bad else ""))
     return bad
 
@@ -190,11 +215,11 @@ def results_table(folder=None):
     lines = ["| figure | quantity | paper | PAT, on the device | in silico, on the device | in silico, on its model | digital, linear |",
              "|---|---|---|---|---|---|---|"]
     for path in sorted(Path(folder or paths.METRICS).glob("*.json")):
-        metrics = json.loads(path.read_text())
+        metrics = read_metrics(path)
         title = f"[{FIGURES.get(metrics['notebook'], metrics['notebook'])}](notebooks/{metrics['notebook']}.ipynb)"
         if metrics["profile"] != "full" or not metrics["results"]:
             continue
-        for suffix in ("", "_talker_disjoint"):
+        for suffix, meaning in ENDINGS.items():
             results = metrics["results"]
             # Where device and model are the same, gradients are exact and there is no PAT to speak of.
             main = "exact" if f"pat{suffix}" not in results else "pat"
@@ -202,7 +227,7 @@ def results_table(folder=None):
                 cells = [_cell(results.get(f"{m}{suffix}", {}).get(quantity)) for m in (main, "in_silico", "in_silico_on_model")]
                 paper = metrics["paper"].get(main) if quantity == "accuracy" and not suffix else None
                 lines.append(" | ".join([
-                    f"| {title}", quantity.replace("_", " ") + (", talker-disjoint" if suffix else "") + (", exact gradients" if main == "exact" else ""),
+                    f"| {title}", quantity.replace("_", " ") + meaning + (", exact gradients" if main == "exact" else ""),
                     "" if paper is None else f"{100 * paper:.4g} %", *cells,
                     _cell(metrics["baselines"].get(f"linear{suffix}", {}).get(quantity)) + " |"]))
     return "\n".join(lines)
@@ -238,7 +263,7 @@ def main(arguments=None):
     if options.command == "compare":
         try:
             return 1 if print_comparison(compare(options.old)) else 0
-        except FileNotFoundError as error:
+        except (FileNotFoundError, ValueError) as error:
             print(error, file=sys.stderr)
             return 1
     if not update_readme(options.check) and options.check:

@@ -4,6 +4,7 @@ Whatever the scheduler, every point gives the same result, because it takes all 
 thread of linear algebra. Results are appended to a file as they finish, so that a stopped sweep resumes where it was.
 """
 
+import errno
 import hashlib
 import itertools
 import json
@@ -16,6 +17,7 @@ from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from pnn_utils import paths
+from pnn_utils.files import naming
 
 
 class SweepError(RuntimeError):
@@ -87,6 +89,8 @@ def sweep(experiment, points, path, scheduler="serial", jobs=2, attempts=2):
     ------
     SweepError
         If points failed at every attempt, after all others have finished.
+    OSError
+        If a result cannot be written; those written before stay.
     ValueError
         If the scheduler is unknown, a point occurs twice or is no JSON, `attempts` is below 1, or the file is not one of results.
     """
@@ -179,8 +183,10 @@ def _read(path):
 
 def _append(path, key, result):
     """Add one result as one line, in one write that is on the disk when this returns."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    line = json.dumps({"point": json.loads(key), "result": result}) + "\n"
-    with open(path, "ab", buffering=0) as file:
-        file.write(line.encode())
-        os.fsync(file.fileno())
+    line = (json.dumps({"point": json.loads(key), "result": result}) + "\n").encode()
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "ab", buffering=0) as file:
+            if file.write(line) < len(line):  # a disk that is almost full takes a part and says so only when asked again
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file.fileno())

@@ -24,8 +24,9 @@ def save_tensors(path, tensors, about):
     """
     tensors = {name: value.detach().contiguous() for name, value in tensors.items()}
     text = json.dumps(about)
+    content = safetensors.torch.save(tensors, metadata={KEY: json.dumps({"about": text, "sha256": _digest(tensors, text)})})
     with atomic_path(path) as temporary:
-        safetensors.torch.save_file(tensors, temporary, metadata={KEY: json.dumps({"about": text, "sha256": _digest(tensors, text)})})
+        temporary.write_bytes(content)  # Python's own errors say what the system reported
 
 
 def load_tensors(path):

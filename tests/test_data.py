@@ -1,5 +1,6 @@
 """Fetching: whole and right, or a clear error and nothing left behind."""
 
+import errno
 import gzip
 import hashlib
 
@@ -191,3 +192,14 @@ def test_real_table_replaces_the_fallback(sandbox, monkeypatch):
 def test_unknown_file_is_refused(sandbox):
     with pytest.raises(ValueError, match="no file 'other.bin'"):
         data.path("mnist", "other.bin")
+
+
+def test_errors_name_the_file_that_was_not_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError, match="file"), atomic_path(tmp_path / "file" / "new.json"):
+        pass
+    with pytest.raises(OSError, match="No space left on device; it was not written: '.*new.json'"), atomic_path(tmp_path / "new.json"):
+        raise OSError(errno.ENOSPC, "No space left on device")  # as a file's write does it, without a name
+    with pytest.raises(FileNotFoundError, match="somewhere/else"), atomic_path(tmp_path / "new.json"):
+        open(tmp_path / "somewhere" / "else")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

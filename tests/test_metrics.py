@@ -75,12 +75,22 @@ def test_a_quick_run_does_not_reproduce_a_full_one(write, capsys):
     assert metrics.print_comparison(rows) == 1
 
 
+def test_what_a_missing_program_leaves_out_is_named_and_no_failure(write, capsys):
+    old = write("old", method="pat_circuit")
+    reason = {"circuit": "the program ngspice is not on PATH"}
+    left_out = write("new", method="pat_function", skipped=reason)
+    assert verdicts(old, left_out) == ["not compared: the program ngspice is not on PATH"]
+    assert metrics.print_comparison(metrics.compare(old, left_out)) == 0 and "1 not compared" in capsys.readouterr().out
+    assert verdicts(old, write("silent", method="pat_function")) == ["MISSING"]
+    assert verdicts(old, write("worse", [v - 0.1 for v in SEEDS], method="pat_circuit", skipped=reason)) == ["DIFFERS"]
+
+
 def test_other_data_neither_fail_nor_count_as_reproduced(write, capsys):
     # The fallback's file lacks "pat" altogether: still other data, not a missing result.
     rows = metrics.compare(write("old"), write("new", method="in_silico", data="Peterson & Barney 1952 (fallback)"))
     assert [row[-1] for row in rows] == ["other data, not compared"]
     assert metrics.print_comparison(rows) == 0
-    assert "0 of 1 metrics reproduced, 1 not compared (other data)" in capsys.readouterr().out
+    assert "0 of 1 metrics reproduced, 1 not compared" in capsys.readouterr().out
 
 
 def test_committed_metrics_agree_with_themselves():

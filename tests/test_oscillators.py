@@ -71,7 +71,7 @@ def test_device_solves_the_equation_with_the_gap():
     theta = torch.cat([pack(couplings), drives]).numpy()
     device = Oscillators(seed=3, n_oscillators=12, input_noise=0.0, tableau=stoermer(80, 6))
     errors = np.zeros((12, 12))
-    errors[np.triu_indices(12, 1)] = device._coupling_errors
+    errors[np.triu_indices(12, 1)] = device.coupling_errors
     right = accurate(q.numpy(), couplings.numpy() + errors + errors.T, drives.numpy(), [0.5], slope=1.1)[0][0]
     assert np.abs(device(q.numpy(), theta) - right).max() < 1e-6  # the copy's coupling errors are float32 numbers
     plain = accurate(q.numpy(), couplings.numpy(), drives.numpy(), [0.5])[0][0]
@@ -280,9 +280,9 @@ def test_shared_layer_trains_like_one_with_copies_of_theta():
     torch.testing.assert_close(layers[0](q), exact, rtol=0, atol=1e-13)  # a perfect model: PAT is backpropagation
 
 
-def test_coupling_errors_and_input_noise_have_the_stated_spread():
+def testcoupling_errors_and_input_noise_have_the_stated_spread():
     device = Oscillators(n_oscillators=200)
-    assert device._coupling_errors.std() == pytest.approx(0.2 / np.sqrt(2), rel=0.02)
+    assert device.coupling_errors.std() == pytest.approx(0.2 / np.sqrt(2), rel=0.02)
     # In so short a time that nothing moves, the device reads back the initial angles.
     y = Oscillators(n_oscillators=4, duration=1e-6)(np.zeros((20000, 4)), np.zeros(10))
     assert y.std(0) == pytest.approx(np.full(4, 0.02), rel=0.03) and np.abs(y.mean(0)).max() < 6 * 0.02 / np.sqrt(20000)

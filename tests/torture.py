@@ -1,0 +1,407 @@
+"""Kill it, fill its disk, damage its files: afterwards nothing is lost and the numbers are those of a quiet run.
+
+    python tests/torture.py [--kills 12] [--seed 0]      (``make torture``)
+
+Four jobs (fetching data, fitting a model, training, a sweep) run in processes of their own and are killed (SIGKILL, with all their children) at
+random moments after their imports; the fifth is the pipeline, in a copy of this repository. Each is started again until it has been killed
+often enough and then runs to its end. After every kill, each file that has its final name must be whole. The other faults: a full disk, a
+folder that cannot be written, two pipelines at once, and files with a flipped bit or a lost end. Prints a table; exits 1 if anything was lost.
+"""
+
+import argparse
+import contextlib
+import errno
+import gzip
+import hashlib
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pnn_utils import data, metrics, paths, sources
+from pnn_utils.files import sha256
+from pnn_utils.networks.spectral import SpectralNetwork
+from pnn_utils.sweeps import sweep
+from pnn_utils.systems.shg import SHG
+from pnn_utils.training import train
+from pnn_utils.twins.fit import fit_twin, load_twin, random_controls, save_twin
+from pnn_utils.twins.perceptron import Perceptron
+from pnn_utils.weights import load_tensors, save_tensors
+
+ROOT = Path(__file__).resolve().parents[1]
+CONTENT = random.Random(0).randbytes(20_000_000)  # a data file
+
+
+# What is tortured: each job works in a folder of its own and is the same whether it starts or goes on.
+
+def fetching(folder):
+    mirror, paths.RAW = folder / "mirror", folder / "raw"
+    if not (mirror / "done").exists():
+        mirror.mkdir(exist_ok=True)
+        (mirror / "file.bin.gz").write_bytes(gzip.compress(CONTENT, 1))
+        (mirror / "done").touch()
+    data.FILES = {"mnist": {"file.bin": hashlib.sha256(CONTENT).hexdigest()}}
+    sources.ADDRESSES = {"mnist": ()}
+    os.environ["PNN_DATA_MIRROR"] = str(mirror)
+    data.fetch("mnist")
+    return {"file.bin": sha256(data.path("mnist", "file.bin")), "left over": len(list(paths.RAW.rglob("*.part")))}
+
+
+def fitting(folder):
+    device = SHG()
+    x, theta = random_controls(device, 1500, np.random.default_rng(0))
+    twin, _ = fit_twin(device, x, theta, device(x, theta), hidden=(32,), epochs=12, generator=torch.Generator().manual_seed(0))
+    save_twin(folder / "twin.safetensors", twin, {"pairs": 1500})
+    return {name: sha256(folder / name) for name in ("twin.safetensors", "twin.json")}
+
+
+def training(folder, epochs=25):
+    device, generator = SHG(noise_seed=1), torch.Generator().manual_seed(1)
+    model = Perceptron(50, 50, 50, (32,), torch.Generator().manual_seed(2))
+    network = SpectralNetwork(device, model, 4, 2, 2, torch.Generator().manual_seed(3))
+    x = torch.rand(100, 4, generator=torch.Generator().manual_seed(4))
+    history = train(network, x, (x[:, 0] > x[:, 1]).long(), epochs=epochs, learning_rate=0.05, batch_size=10, generator=generator, device=device,
+                    checkpoint=folder / "run.checkpoint", checkpoint_every=1)
+    save_tensors(folder / "network.safetensors", network.state_dict(), {"history": history})
+    return {"network.safetensors": sha256(folder / "network.safetensors")}
+
+
+def point(number):
+    time.sleep(0.05)
+    return {"value": float(np.random.default_rng(number).normal())}
+
+
+def sweeping(folder):
+    found = sweep(point, [{"number": n} for n in range(40)], folder / "sweep.jsonl", scheduler="processes", jobs=2)
+    return {"results": found, "lines": len((folder / "sweep.jsonl").read_text().splitlines())}
+
+
+JOBS = {"fetching": fetching, "fitting": fitting, "training": training, "sweeping": sweeping}
+
+
+def check_files(name, folder):
+    """Raise if a file that has its final name is not whole."""
+    if name == "fetching" and (folder / "raw" / "mnist" / "file.bin").exists():
+        assert sha256(folder / "raw" / "mnist" / "file.bin") == hashlib.sha256(CONTENT).hexdigest(), "a partial data file has its final name"
+    if name == "fitting" and (folder / "twin.safetensors").exists():
+        load_twin(folder / "twin.safetensors", SHG())
+    for file in ("run.checkpoint", "network.safetensors"):
+        if (folder / file).exists():
+            load_tensors(folder / file)
+
+
+# Kills.
+
+def start(arguments, cwd=None):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "TQDM_DISABLE": "1", "PYTHONPATH": str(cwd or ROOT)}
+    return subprocess.Popen(arguments, cwd=cwd, env=environment, start_new_session=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def kill(process):
+    """SIGKILL a process and all its children; True if it was still running."""
+    running = process.poll() is None
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    return running
+
+
+def whole(process):
+    """Wait for a process that nothing disturbs; return the time since its first line of output, and its last line."""
+    process.stdout.readline()
+    begin = time.perf_counter()
+    output, _ = process.communicate(timeout=600)
+    if process.returncode:
+        raise AssertionError(f"exit status {process.returncode}: {output[-2000:]}")
+    return time.perf_counter() - begin, output.strip().splitlines()[-1] if output.strip() else ""
+
+
+def kill_job(name, count, kills, rng):
+    command = [sys.executable, __file__, "--job", name]
+    resumes = name in ("training", "sweeping")
+    with tempfile.TemporaryDirectory() as quiet, tempfile.TemporaryDirectory() as tortured:
+        duration, expected = whole(start([*command, quiet]))
+        while count["injected"] < kills:
+            process = start([*command, tortured])
+            process.stdout.readline()  # the imports are over
+            time.sleep(rng.uniform(0, duration / 4 if resumes else duration))
+            if kill(process):
+                count["injected"] += 1
+                check_files(name, Path(tortured))
+            else:  # it came to its end before: once more from nothing
+                assert whole(start([*command, tortured]))[1] == expected, "the numbers differ from those of a quiet run"
+                for path in Path(tortured).iterdir():
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+        assert whole(start([*command, tortured]))[1] == expected, "the numbers differ from those of a quiet run"
+        count["survived"] = count["injected"]
+
+
+def copy_of_the_repository(folder):
+    """Copy what git tracks or would track, as a repository of its own with the fastest stage alone."""
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in listed.splitlines():
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, folder / name)
+    for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "copy"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+
+
+PIPELINE = [str(Path(sys.executable).with_name("dvc")), "repro", "--force", "01_toy"]
+PRODUCTS = ("notebooks/01_toy.ipynb", "data/metrics/01_toy.json", "figures/01_toy_gaps.svg")
+
+
+def numbers(folder):
+    """Return the stage's products without what may differ between two runs, the cost."""
+    content = {name: (folder / name).read_text() for name in PRODUCTS}
+    content[PRODUCTS[1]] = {name: value for name, value in json.loads(content[PRODUCTS[1]]).items() if name != "cost"}
+    return content
+
+
+def pipeline(arguments, folder):
+    environment = {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+    os.environ.update(environment)
+    return start(arguments, folder)
+
+
+def kill_pipeline(count, kills, rng):
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        copy_of_the_repository(folder)
+        duration, _ = whole(pipeline(PIPELINE, folder))
+        expected = numbers(folder)
+        while count["injected"] < kills:
+            process = pipeline(PIPELINE, folder)
+            process.stdout.readline()
+            time.sleep(rng.uniform(0, duration))
+            count["injected"] += kill(process)
+            for name in PRODUCTS:  # absent, or whole
+                if (folder / name).exists() and name.endswith((".ipynb", ".json")):
+                    json.loads((folder / name).read_text())
+        whole(pipeline(PIPELINE, folder))
+        assert numbers(folder) == expected, "the pipeline's numbers differ from those of a quiet run"
+        status = subprocess.run([PIPELINE[0], "status", "01_toy"], cwd=folder, capture_output=True, text=True).stdout
+        assert "up to date" in status, f"dvc status says: {status}"
+        count["survived"] = count["injected"]
+
+
+def two_pipelines(count, rounds):
+    """Both at the same time: each ends well or says that the other is at work."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        copy_of_the_repository(folder)
+        whole(pipeline(PIPELINE, folder))
+        expected = numbers(folder)
+        for _ in range(rounds):
+            both = [pipeline(PIPELINE, folder) for _ in range(2)]
+            count["injected"] += 1
+            outputs = [process.communicate(timeout=600)[0] for process in both]
+            for process, output in zip(both, outputs, strict=True):
+                assert process.returncode == 0 or "lock" in output.lower() or "busy" in output.lower(), f"no clear error: {output[-2000:]}"
+            assert any(process.returncode == 0 for process in both), f"neither came through: {outputs}"
+            assert numbers(folder) == expected, "the numbers differ from those of a quiet run"
+            count["survived"] += 1
+
+
+# Disks.
+
+@contextlib.contextmanager
+def small_disk(folder):
+    """A file system of 4 MB at `folder`, where this process may mount one; yields whether it did."""
+    folder.mkdir()
+    mounted = shutil.which("mount") and not subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], capture_output=True).returncode
+    try:
+        yield bool(mounted)
+    finally:
+        if mounted:
+            subprocess.run(["umount", folder], check=True)
+
+
+@contextlib.contextmanager
+def full(folder, mounted):
+    """No room for more than a few kB: the disk is filled up, or, where none could be mounted, files may not grow beyond 2 kB."""
+    if mounted:
+        with open(folder / "filler", "wb", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(bytes(4096)):
+                pass
+        yield
+        (folder / "filler").unlink()
+    else:
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2048, limits[1]))
+        yield
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@contextlib.contextmanager
+def read_only(folder, mounted):
+    if mounted:
+        subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+        yield
+        subprocess.run(["mount", "-o", "remount,rw", folder], check=True)
+    else:
+        for place in (folder, *(p for p in folder.rglob("*") if p.is_dir())):
+            place.chmod(0o555)
+        yield
+        for place in (folder, *(p for p in folder.rglob("*") if p.is_dir())):
+            place.chmod(0o755)
+
+
+def writers(folder):
+    """What writes files: name -> (call, expected result)."""
+    def write_metrics():
+        paths.METRICS = folder
+        metrics.write_metrics("99_torture", "quick", {"pat": {"accuracy": metrics.summary([0.5] * 200)}})
+        return sha256(folder / "99_torture.json")
+
+    def write_weights():
+        save_tensors(folder / "w.safetensors", {"a": torch.arange(100_000.0)}, {})
+        return sha256(folder / "w.safetensors")
+
+    def run_sweep():
+        found = sweep(lambda n: {"value": n, "rest": "x" * 3000}, [{"n": n} for n in range(3)], folder / "s.jsonl", attempts=1)
+        return [row["value"] for row in found]
+
+    return {"metrics": write_metrics, "weights": write_weights, "sweep": run_sweep,
+            "training": lambda: training(folder), "fitting": lambda: fitting(folder)}
+
+
+def disks(count, fault, expected_errors):
+    """Every writer meets the fault with a clear error, older files stay as they were, and afterwards it goes through."""
+    with tempfile.TemporaryDirectory() as scratch:
+        quiet = Path(scratch, "quiet")
+        quiet.mkdir()
+        expected = {name: write() for name, write in writers(quiet).items()}
+        folder = Path(scratch, "disk")
+        with small_disk(folder) as mounted:
+            if fault is read_only and not mounted and os.geteuid() == 0:
+                print("not injected: a read-only folder (root may write anywhere, and no file system could be mounted)")
+                return
+            with contextlib.suppress(KeyboardInterrupt):  # a training stopped half-way, whose checkpoint must stay
+                stop_after(folder, 5)
+            kept = {path.name: path.read_bytes() for path in folder.iterdir()}
+            for name, write in writers(folder).items():
+                count["injected"] += 1
+                with fault(folder, mounted):
+                    try:
+                        write()
+                    except OSError as error:
+                        assert error.errno in expected_errors, f"{name}: {error!r}"
+                    else:
+                        raise AssertionError(f"{name}: no error")
+                    assert all((folder / old).read_bytes() == content for old, content in kept.items()), f"{name}: an older file was changed"
+                assert write() == expected[name], f"{name}: other numbers afterwards"
+                count["survived"] += 1
+                for path in folder.iterdir():  # room for the next one
+                    if path.name not in kept:
+                        path.unlink()
+                for old, content in kept.items():
+                    (folder / old).write_bytes(content)
+
+
+def stop_after(folder, epochs):
+    """Train for a few epochs of a training of 25, then stop as Ctrl-C does."""
+    import pnn_utils.training as module
+
+    real, saved = module._save, []
+
+    def save(*arguments):
+        real(*arguments)
+        saved.append(1)
+        if len(saved) > epochs:
+            raise KeyboardInterrupt
+
+    module._save = save
+    try:
+        training(folder)
+    finally:
+        module._save = real
+
+
+# Damage.
+
+def damage(count, rounds, rng):
+    """A flipped bit, a lost end: an error that names the file, or (a bit that means nothing) the same content."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        training(folder, epochs=2)
+        fitting(folder)
+        sweep(lambda n: {"value": n}, [{"n": n} for n in range(20)], folder / "s.jsonl")
+        paths.METRICS = folder / "metrics"
+        metrics.write_metrics("99_torture", "quick", {"pat": {"accuracy": metrics.summary([0.5, 0.6])}})
+        paths.RAW = folder / "raw"
+        (paths.RAW / "mnist").mkdir(parents=True)
+        (paths.RAW / "mnist" / "file.bin").write_bytes(CONTENT[:100_000])
+        data.FILES = {"mnist": {"file.bin": sha256(paths.RAW / "mnist" / "file.bin")}}
+        readers = {
+            "network.safetensors": lambda path: str(load_tensors(path)), "run.checkpoint": lambda path: training(path.parent, epochs=2),
+            "twin.safetensors": lambda path: str(load_twin(path, SHG()).state_dict()),
+            "metrics/99_torture.json": lambda path: metrics.compare(path.parent, path.parent),
+            "raw/mnist/file.bin": lambda path: data.path("mnist", "file.bin").read_bytes(),
+            "s.jsonl": lambda path: sweep(lambda n: {"value": n}, [{"n": n} for n in range(20)], path)}
+        for name, read in readers.items():
+            path = folder / name
+            content, expected = path.read_bytes(), read(path)
+            for number in range(rounds):
+                place = rng.randrange(len(content))
+                bad = bytearray(content)
+                bad[place] ^= 1 << rng.randrange(8)
+                path.write_bytes(content[:place] if number % 2 else bytes(bad))
+                count["injected"] += 1
+                try:
+                    found = read(path)
+                except ValueError as error:
+                    assert path.name in str(error), f"{name}: the error does not name the file: {error}"
+                else:
+                    # Metrics are text without a checksum: a digit may differ, which `compare` exists to see.
+                    assert found == expected or name.endswith((".json", ".jsonl")), f"{name}: damaged content was taken for good"
+                path.write_bytes(content)
+                count["survived"] += 1
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=12, help="of each job and of the pipeline")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--job", nargs=2, metavar=("NAME", "FOLDER"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.job:
+        print("go", flush=True)
+        print(json.dumps(JOBS[options.job[0]](Path(options.job[1]))))
+        return 0
+    rng = random.Random(options.seed)
+    faults = {f"SIGKILL while {name}": (lambda count, name=name: kill_job(name, count, options.kills, rng)) for name in JOBS}
+    faults |= {"SIGKILL of the pipeline": lambda count: kill_pipeline(count, options.kills, rng),
+               "two pipelines at once": lambda count: two_pipelines(count, 3),
+               "disk full": lambda count: disks(count, full, (errno.ENOSPC, errno.EFBIG)),
+               "read-only folder": lambda count: disks(count, read_only, (errno.EROFS, errno.EACCES)), "damaged file": lambda count: damage(count, 20, rng)}
+    print(f"{'fault':<28} {'injected':>8} {'survived':>8} {'seconds':>8}")
+    total = {"injected": 0, "survived": 0, "kills": 0}
+    for name, inject in faults.items():
+        count, begin = {"injected": 0, "survived": 0}, time.perf_counter()
+        try:
+            inject(count)
+        except Exception:  # a loss of any kind is shown, and the others are still tried
+            count["injected"] += count["injected"] == count["survived"]
+            traceback.print_exc()
+        print(f"{name:<28} {count['injected']:>8} {count['survived']:>8} {time.perf_counter() - begin:>8.0f}", flush=True)
+        total = {key: total[key] + (count[key] if key in count else count["injected"] * name.startswith("SIGKILL")) for key in total}
+    lost = total["injected"] - total["survived"]
+    print(f"{total['injected']} faults, {total['kills']} of them SIGKILL; {total['survived']} survived, {lost} lost")
+    return 1 if lost else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
