@@ -135,7 +135,7 @@ def oscillator_step(size, kind):
     else:
         leaves = x, torch.nn.Parameter(torch.randn(size, size, generator=generator) / size**0.5), torch.nn.Parameter(torch.zeros(size))
         errors = torch.zeros(size, size)
-        errors[tuple(np.triu_indices(size, 1))] = torch.from_numpy(device._coupling_errors)
+        errors[tuple(np.triu_indices(size, 1))] = torch.from_numpy(device.coupling_errors)
         errors = errors + errors.T
 
         def rk4(q, couplings, drives, slope=1.0, errors=None):

@@ -36,9 +36,13 @@ n_pairs = 6000  # measured pairs for the digital model
 n_seeds = 3
 
 # %%
+import copy
+import io
+
 import numpy as np
 import torch
 from IPython.display import Markdown, display
+from ipywidgets import FloatSlider, Image, IntSlider, VBox
 from matplotlib import pyplot as plt
 from sklearn.datasets import make_moons
 
@@ -49,6 +53,7 @@ from pnn_utils.plotting import COLOURS, plot_band, save_figure, use_house_style
 from pnn_utils.systems.shg import SHG
 from pnn_utils.training import accuracy, accuracy_on_device, train
 from pnn_utils.twins.fit import fit_twin, judge_twin, random_controls
+from pnn_utils.twins.spectral_exact import ExactSHG
 
 cost = Cost()
 use_house_style()
@@ -158,7 +163,77 @@ for label, value in [("PAT, on the device", results["pat"]), ("in silico, on the
 display(Markdown("\n".join(lines)))
 
 # %% [markdown]
-# ## 4. Put your own device here
+# ## 4. Turn the knobs: how wrong may the model be?
+#
+# The device is simulated, so its true gradient can be had: from its own equations, without noise, opened for this comparison and for nothing else. For a
+# network as it starts, the picture shows the angle between the true gradient and the one that either training would follow, layer by layer (a). A step
+# goes downhill as long as the angle is below 90°. In (b), the last layer's reading, standardised as the network does it, and what the model's own chain
+# makes of the same point.
+#
+# Below the figure stand three sliders, if this page is running (Jupyter, Binder): the light's noise as a multiple of shot noise, an error of every weight of
+# the model (relative, standard deviation), and the number of layers. With depth the model's own chain drifts away from the device and the early layers'
+# gradients go astray, even past 90°; PAT starts each layer from what was measured. Noise disturbs PAT's single gradient, too, but differently at every
+# step, so that it averages out; an error of the model does not.
+
+# %%
+error_draws = [torch.randn(p.shape, generator=torch.Generator().manual_seed(n)) for n, p in enumerate(twin.parameters())]
+
+
+def picture(noise=1.0, model_error=0.1, layers=8):
+    model = copy.deepcopy(twin)
+    with torch.no_grad():
+        for parameter, draw in zip(model.parameters(), error_draws, strict=True):
+            parameter *= 1 + model_error * draw
+    x, y = points(100, 7)
+    device = SHG(seed=0, noise_seed=5, shot_noise=noise)
+    networks = {mode: SpectralNetwork(device, ExactSHG(device) if mode == "true" else model, 2, 2, layers, torch.Generator().manual_seed(4),
+                                      mode="pat" if mode == "pat" else "in_silico") for mode in ("true", "pat", "in_silico")}
+    networks["pat"].calibrate(x)
+    gradients = {}
+    for mode, network in networks.items():
+        network.load_state_dict(networks["pat"].state_dict())  # the same calibration for all
+        torch.nn.functional.cross_entropy(network(x), y).backward()
+        gradients[mode] = [torch.cat([p.grad.flatten() for name, p in network.named_parameters() if f".{n}." in name]) for n in range(layers)]
+    fig, axes = plt.subplots(1, 2, figsize=(8, 2.8))
+    for mode, label in (("pat", "PAT"), ("in_silico", "in silico")):
+        cosines = [torch.nn.functional.cosine_similarity(mine, true, 0) for mine, true in zip(gradients[mode], gradients["true"], strict=True)]
+        axes[0].plot(range(1, layers + 1), np.rad2deg(np.arccos(cosines)), "o-", color=COLOURS[mode], label=label)
+    axes[0].axhline(90, color="#999999", linewidth=0.8, linestyle=":")
+    axes[0].set(title="a  Angle to the true gradient", xlabel="layer", ylabel="angle (degrees)", ylim=(0, 180), yticks=range(0, 181, 45))
+    axes[0].legend(fontsize=7)
+    for mode, label, colour in (("pat", "simulated device", "device"), ("in_silico", "the model's own chain", "model")):
+        with torch.no_grad():
+            spectrum = networks[mode].spectra(x[:1])[-1][0]
+        axes[1].plot(frequency, (spectrum - network.bin_mean[-1]) / network.bin_sd[-1], color=COLOURS[colour], label=label)
+    axes[1].set(title=f"b  Reading after {layers} layers, standardised", xlabel="second-harmonic detuning (THz)", ylabel="standard deviations")
+    axes[1].legend(fontsize=7)
+    return fig
+
+
+save_figure(picture(), "00_tour_sliders")
+
+
+# %%
+sliders = [FloatSlider(1.0, min=0, max=10, description="noise", continuous_update=False),
+           FloatSlider(0.1, min=0, max=1, step=0.05, description="model error", continuous_update=False),
+           IntSlider(8, min=1, max=10, description="layers", continuous_update=False)]
+screen = Image(format="png")
+
+
+def turn(_=None):
+    fig, memory = picture(*(slider.value for slider in sliders)), io.BytesIO()
+    fig.savefig(memory, dpi=100, bbox_inches="tight")
+    plt.close(fig)
+    screen.value = memory.getvalue()
+
+
+for slider in sliders:
+    slider.observe(turn, "value")
+turn()
+display(VBox([*sliders, screen]))
+
+# %% [markdown]
+# ## 5. Put your own device here
 #
 # Everything above needs one thing of the device: a call `y = device(x, theta)` with NumPy arrays of shape (rows, controls) in and
 # (rows, readings) out. `pnn_utils.systems.base.PhysicalSystem` holds the contract; `pnn_utils.pat.physics_aware(device, model)` joins any such

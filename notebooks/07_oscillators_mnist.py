@@ -53,6 +53,7 @@ from pnn_utils import data
 from pnn_utils.augment import random_affine
 from pnn_utils.images import load_images
 from pnn_utils.metrics import Cost, summary, write_metrics
+from pnn_utils.networks.mlp import MLP
 from pnn_utils.networks.oscillators import OscillatorNetwork, every_second_pixel, split
 from pnn_utils.plotting import COLOURS, percent, plot_accuracies, plot_band, plot_confusion, save_figure, use_house_style
 from pnn_utils.systems.base import parameter_table
@@ -140,26 +141,14 @@ results = {"exact": {"accuracy": summary(run["accuracy"] for run in done)}}
 
 
 # %%
-class Perceptron(torch.nn.Module):
-    def __init__(self, widths, generator):
-        super().__init__()
-        sizes = [196, *widths, 10]
-        self.layers = torch.nn.ModuleList(torch.nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
-        for layer in self.layers:
-            torch.nn.init.uniform_(layer.weight, -(3 / layer.in_features)**0.5, (3 / layer.in_features)**0.5, generator=generator)
-            torch.nn.init.zeros_(layer.bias)
-
-    def forward(self, images):
-        x = every_second_pixel(images).flatten(1)
-        for layer in self.layers[:-1]:
-            x = torch.relu(layer(x))
-        return self.layers[-1](x)
+def perceptron(widths, seed):
+    return MLP([196, *widths, 10], torch.Generator().manual_seed(seed), every_second_pixel)
 
 
 def digital(widths, seed, augmented=True):
     torch.set_num_threads(1)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    network = Perceptron(widths, torch.Generator().manual_seed(seed))
+    network = perceptron(widths, seed)
     train(network, images[order[n_valid:]], labels[order[n_valid:]], epochs=epochs, learning_rate=0.003, batch_size=batch_size,
           augment=random_affine if augmented else None, generator=torch.Generator().manual_seed(1000 + seed))
     return accuracy(network, *loaded(False, n_test))
@@ -168,7 +157,7 @@ def digital(widths, seed, augmented=True):
 points = [(widths, seed, augmented) for widths, augmented in (((), False), (tuple(hidden), True)) for seed in range(n_seeds)]
 scored = Parallel(n_jobs=jobs)(delayed(digital)(*point) for point in points)
 baselines = {"linear": {"accuracy": summary(scored[:n_seeds])}, "mlp": {"accuracy": summary(scored[n_seeds:])}}
-mlp_numbers = sum(p.numel() for p in Perceptron(hidden, torch.Generator()).parameters())
+mlp_numbers = sum(p.numel() for p in perceptron(hidden, 0).parameters())
 print(f"perceptron: {mlp_numbers} trained numbers; the linear classifier is trained without augmentation, which lowers its accuracy")
 
 # %% [markdown]

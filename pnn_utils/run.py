@@ -17,6 +17,7 @@ from pnn_utils import paths
 from pnn_utils.files import write_text
 
 PARAMS = paths.ROOT / "params.yaml"
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def declared_parameters(notebook):
@@ -66,7 +67,7 @@ def read_parameters(name, declared, params=PARAMS):
 
 
 def normalise(notebook):
-    """Drop what differs between two equal runs: timings, random cell ids, tool versions. Returns the notebook."""
+    """Drop what differs between two equal runs: timings, random cell and widget ids, tool versions. Returns the notebook."""
     notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
                          "language_info": {"name": "python"}}
     for i, cell in enumerate(notebook.cells):
@@ -74,7 +75,8 @@ def normalise(notebook):
         tags = [tag for tag in cell.metadata.get("tags", []) if tag in ("parameters", "injected-parameters")]
         cell.metadata = {"tags": tags} if tags else {}
         if cell.cell_type == "code":
-            cell.outputs = _merged(cell.outputs)
+            # A stored widget is dead without its kernel, and named at random.
+            cell.outputs = _merged(output for output in cell.outputs if WIDGET not in output.get("data", {}))
     return notebook
 
 

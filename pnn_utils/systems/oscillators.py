@@ -91,7 +91,7 @@ class Oscillators(PhysicalSystem):
         fabrication = np.random.default_rng(np.random.SeedSequence(seed))
         # (R_ij + R_ji) / 2 has the sd of R_ij over sqrt(2).
         spread = fabrication.standard_normal(n_couplings(n_oscillators), np.float32)
-        self._coupling_errors = np.float32(p.coupling_noise / np.sqrt(2)) * spread
+        self.coupling_errors = np.float32(p.coupling_noise / np.sqrt(2)) * spread
         self._matrix = None  # memory for the force matrix, used again and again
 
     def respond(self, x, theta):
@@ -106,7 +106,7 @@ class Oscillators(PhysicalSystem):
 
     def _release(self, angles, theta):
         p, split, size = self.parameters, n_couplings(self.input_dim), self.input_dim
-        couplings = theta[:split] + self._coupling_errors if p.coupling_noise else theta[:split]
+        couplings = theta[:split] + self.coupling_errors if p.coupling_noise else theta[:split]
         reuse = self._matrix is not None and self._matrix.dtype == couplings.dtype
         self._matrix = matrix = force_matrix(couplings, size, self._matrix if reuse else None)
         final, slope, step = np.empty((len(angles), self.output_dim), angles.dtype), 1 + p.nonlinearity, p.duration**2

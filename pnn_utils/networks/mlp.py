@@ -5,7 +5,7 @@ import itertools
 import torch
 
 
-class Perceptron(torch.nn.Module):
+class MLP(torch.nn.Module):
     """Multilayer perceptron that maps (rows, first size) to logits, shape (rows, last size); without hidden units, a linear classifier.
 
     Parameters
