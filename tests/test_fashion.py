@@ -17,6 +17,7 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setattr(fashion, "load", lambda train, n=None: (x[:n], x[:n, :10].argmax(1)))
     monkeypatch.setattr(fashion, "SIZES", ((49, 2), (42, 10)))
     monkeypatch.setattr(fashion, "N_VALID", 20)
+    monkeypatch.setattr(fashion, "BATCH_SIZE", 32)  # four batches an epoch
     monkeypatch.setattr(fashion, "SETTINGS_FILE", tmp_path / "weights" / "settings.json")
     monkeypatch.setattr(paths, "WEIGHTS", tmp_path / "weights")
     monkeypatch.setattr(paths, "SWEEPS", tmp_path / "sweeps")
