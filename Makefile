@@ -18,12 +18,12 @@ reproduce: $(ENVIRONMENT)  ## rebuild everything from raw data and compare it wi
 reproduce-long: data  ## hours: train the networks whose weights notebook 08 reads; a stopped run resumes, RETRAIN=--again starts from nothing
 	python -m pnn_utils.fashion $(RETRAIN)
 
-quick: data  ## run every notebook at its defaults into a scratch folder
-	scratch=$$(mktemp -d) && PNN_SCRATCH=$$scratch python -m pnn_utils.run --quick && rm -rf $$scratch
+quick: data  ## run every notebook at its defaults, each on one core, into a scratch folder
+	python -m pnn_utils.quick
 
-test: $(ENVIRONMENT)  ## the tests, and README's table against data/metrics
+test: $(ENVIRONMENT)  ## the tests, and README's tables against data/metrics and the devices
 	python -m pytest
-	python -m pnn_utils.metrics readme --check
+	python -m pnn_utils.readme --check
 
 torture: $(ENVIRONMENT)  ## kill, fill the disk, damage files: nothing may be lost; about five minutes
 	python tests/torture.py
@@ -40,8 +40,8 @@ lab: $(ENVIRONMENT)  ## open the notebooks (the .py files open as notebooks too)
 bench: $(ENVIRONMENT)
 	python benchmarks/bench.py
 
-readme: $(ENVIRONMENT)  ## write README's results table from data/metrics
-	python -m pnn_utils.metrics readme
+readme: $(ENVIRONMENT)  ## write README's tables: results from data/metrics, imperfections from the devices
+	python -m pnn_utils.readme
 
 $(ENVIRONMENT): requirements.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed; none was found on PATH (set PYTHON=...)"; exit 1; }

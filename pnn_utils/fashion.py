@@ -27,7 +27,7 @@ from pnn_utils.weights import load_tensors, save_tensors
 SIZES = ((100, 100), (1610, 10))  # oscillators, and how many of them are read
 MODES = ("pat", "in_silico")
 N_VALID = 5000
-BATCH_SIZE = 128  # four times the authors': a product of 128 rows with the couplings costs half as much a row as one of 32
+BATCH_SIZE = 128  # four times the authors': a step costs 40 % less an image
 BOUND, FACTOR = 0.8, 2.0  # of the initial couplings, well above the device's errors of 0.14; of the output
 SETTINGS_FILE = paths.WEIGHTS / "fashion_settings.json"
 CANDIDATES = [(0.008, 0.0), (0.016, 0.06)]  # learning rate and weight decay

@@ -1,7 +1,6 @@
-"""Numbers of a finished notebook: written, compared with the committed ones, and set as README's table.
+"""Numbers of a finished notebook: written, and compared with the committed ones.
 
     python -m pnn_utils.metrics compare OLD_FOLDER     new metrics against older ones; exit 1 if they disagree
-    python -m pnn_utils.metrics readme [--check]       write (or check) the results table of README.md
 """
 
 import argparse
@@ -14,19 +13,7 @@ import time
 from pathlib import Path
 
 from pnn_utils import paths
-from pnn_utils.files import write_json, write_text
-
-# Which figure of the paper each notebook answers to, for the README.
-FIGURES = {"00_tour": "Fig. 1, tour, half-moons", "01_toy": "Supplement, toy example", "02_shg_vowels": "Fig. 2, SHG, vowels",
-           "03_pat_vs_in_silico": "Fig. 3, PAT against in silico, plain chain",
-           "04_plate_mnist": "Fig. 4a-d, plate, MNIST", "05_circuit_mnist": "Fig. 4e-h, circuit, MNIST",
-           "06_shg_hybrid_mnist": "Fig. 4i-l, hybrid with SHG, MNIST",
-           "07_oscillators_mnist": "Authors' Example 1, oscillators, MNIST",
-           "08_oscillators_fashion_mnist": "Authors' Example 2, oscillators, Fashion-MNIST",
-           "10_your_own_system": "Your own system, digits"}
-# Some notebooks tell their results apart by endings of the methods' names.
-ENDINGS = {"": "", "_talker_disjoint": ", talker-disjoint", "_circuit": ", circuit", "_function": ", plain function"}
-MARKS = ("<!-- results:start -->", "<!-- results:end -->")
+from pnn_utils.files import write_json
 
 
 def summary(values):
@@ -210,66 +197,17 @@ def print_comparison(rows):
     return bad
 
 
-def results_table(folder=None):
-    """Return the README's results table, Markdown, from the metrics files."""
-    lines = ["| figure | quantity | paper | PAT, on the device | in silico, on the device | in silico, on its model | digital, linear |",
-             "|---|---|---|---|---|---|---|"]
-    for path in sorted(Path(folder or paths.METRICS).glob("*.json")):
-        metrics = read_metrics(path)
-        title = f"[{FIGURES.get(metrics['notebook'], metrics['notebook'])}](notebooks/{metrics['notebook']}.ipynb)"
-        if metrics["profile"] != "full" or not metrics["results"]:
-            continue
-        for suffix, meaning in ENDINGS.items():
-            results = metrics["results"]
-            # Where device and model are the same, gradients are exact and there is no PAT to speak of.
-            main = "exact" if f"pat{suffix}" not in results else "pat"
-            for quantity in results.get(f"{main}{suffix}", {}):
-                cells = [_cell(results.get(f"{m}{suffix}", {}).get(quantity)) for m in (main, "in_silico", "in_silico_on_model")]
-                paper = metrics["paper"].get(main) if quantity == "accuracy" and not suffix else None
-                lines.append(" | ".join([
-                    f"| {title}", quantity.replace("_", " ") + meaning + (", exact gradients" if main == "exact" else ""),
-                    "" if paper is None else f"{100 * paper:.4g} %", *cells,
-                    _cell(metrics["baselines"].get(f"linear{suffix}", {}).get(quantity)) + " |"]))
-    return "\n".join(lines)
-
-
-def _cell(value):
-    if value is None:
-        return ""
-    spread = f" ± {100 * value['sd']:.1f}" if value["n"] > 1 else ""
-    digits = 1 if value["n"] > 1 or value["mean"] > 0.1 else 3
-    return f"{100 * value['mean']:.{digits}f}{spread} % (n = {value['n']})"
-
-
-def update_readme(check=False, readme=None):
-    """Write the results table between the README's two marks; with `check`, only tell whether it is in step."""
-    readme = readme or paths.ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    before, rest = text.split(MARKS[0])
-    _, after = rest.split(MARKS[1])
-    fresh = f"{before}{MARKS[0]}\n{results_table()}\n{MARKS[1]}{after}"
-    if not check and fresh != text:
-        write_text(readme, fresh)
-    return fresh == text
-
-
 def main(arguments=None):
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m pnn_utils.metrics")
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("compare").add_argument("old", type=Path)
-    commands.add_parser("readme").add_argument("--check", action="store_true")
+    parser.add_argument("command", choices=["compare"])
+    parser.add_argument("old", type=Path)
     options = parser.parse_args(arguments)
-    if options.command == "compare":
-        try:
-            return 1 if print_comparison(compare(options.old)) else 0
-        except (FileNotFoundError, ValueError) as error:
-            print(error, file=sys.stderr)
-            return 1
-    if not update_readme(options.check) and options.check:
-        print("README.md's results table is not in step with data/metrics; run: make readme", file=sys.stderr)
+    try:
+        return 1 if print_comparison(compare(options.old)) else 0
+    except (FileNotFoundError, ValueError) as error:
+        print(error, file=sys.stderr)
         return 1
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,84 @@
+"""Every notebook at its defaults, each on one core and within what Binder gives: ``python -m pnn_utils.quick`` (``make quick``).
+
+As many notebooks run at once as there are cores. Results go to a scratch folder, so that nothing committed is touched. Exits with 1 if a notebook
+fails or needs more than `SECONDS` or `MEGABYTES`.
+"""
+
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+
+from pnn_utils import paths
+
+SECONDS, MEGABYTES = 180, 1500
+
+
+def cores():
+    """Return the numbers of the cores that this process may use; one None where the system cannot tell or pin (macOS)."""
+    return psutil.Process().cpu_affinity() if hasattr(psutil.Process, "cpu_affinity") else [None]
+
+
+def memory(process):
+    """Return the memory of a process and all its children, MB; pages that several share count once (Linux)."""
+    total = 0
+    for one in (process, *process.children(recursive=True)):
+        try:
+            info = one.memory_full_info()
+            total += getattr(info, "pss", info.uss)
+        except psutil.Error:  # it has just ended
+            continue
+    return total / 1e6
+
+
+def run_pinned(source, core, scratch):
+    """Run a notebook on one core; return (exit status, seconds, highest memory in MB, what it printed)."""
+    start, peak = time.perf_counter(), 0.0
+    with tempfile.TemporaryFile("w+") as log:
+        process = psutil.Popen([sys.executable, "-m", "pnn_utils.run", "--quick", str(source)], env={**os.environ, "PNN_SCRATCH": scratch},
+                               stdout=log, stderr=subprocess.STDOUT)
+        if core is not None:
+            process.cpu_affinity([core])
+        while process.poll() is None:
+            try:
+                peak = max(peak, memory(process))
+            except psutil.Error:
+                break
+            time.sleep(0.5)
+        status, seconds = process.wait(), time.perf_counter() - start
+        log.seek(0)
+        return status, seconds, peak, log.read()
+
+
+def main():
+    """Run all notebooks, print what each needed; returns the exit status."""
+    free, sources, failed = queue.SimpleQueue(), sorted(paths.SOURCES.glob("[0-9]*.py")), []
+    for core in cores():
+        free.put(core)
+
+    def one(source):
+        core = free.get()
+        try:
+            return run_pinned(source, core, scratch)
+        finally:
+            free.put(core)
+
+    print(f"each on one core, at most {SECONDS} s and {MEGABYTES} MB", flush=True)
+    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(len(cores())) as pool:
+        for source, (status, seconds, peak, printed) in zip(sources, pool.map(one, sources), strict=True):
+            good = status == 0 and seconds <= SECONDS and peak <= MEGABYTES
+            print(f"{source.stem:<30} {seconds:4.0f} s {peak:6.0f} MB  {'' if good else 'FAILED' if status else 'TOO MUCH'}", flush=True)
+            if not good:
+                failed.append(source.stem)
+                print(printed, flush=True)
+    print(f"{len(sources) - len(failed)} of {len(sources)} notebooks ran" + (f"; not: {', '.join(failed)}" if failed else ""))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
