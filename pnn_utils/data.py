@@ -94,7 +94,7 @@ def path(name, file):
         If the data set has no such file, or its checksum is wrong; names both checksums.
     """
     files = _files(name) | ({FALLBACK: FALLBACK_SHA256} if name == "vowels" else {})
-    if file not in files:
+    if not isinstance(file, str) or file not in files:
         raise ValueError(f"data set {name!r} has no file {file!r}; expected one of {', '.join(files)}")
     target, command = paths.RAW / name / file, f"python -m pnn_utils.data fetch {name}"
     if not target.exists():
@@ -122,7 +122,7 @@ def peterson_barney_table():
 
 
 def _files(name):
-    if name not in FILES:
+    if not isinstance(name, str) or name not in FILES:
         raise ValueError(f"data set {name!r} is unknown; expected one of {', '.join(FILES)}")
     return FILES[name]
 

@@ -29,8 +29,8 @@ MODES = ("pat", "in_silico")
 N_VALID = 5000
 BATCH_SIZE = 128  # four times the authors': a step costs 40 % less an image
 BOUND, FACTOR = 0.8, 2.0  # of the initial couplings, well above the device's errors of 0.14; of the output
-SETTINGS_FILE = paths.WEIGHTS / "fashion_settings.json"
-CANDIDATES = [(0.008, 0.0), (0.016, 0.06)]  # learning rate and weight decay
+RATES_FILE = paths.WEIGHTS / "fashion_rates.json"
+LEARNING_RATES = (0.004, 0.008)  # to choose from
 
 
 def load(train, n=None):
@@ -65,7 +65,7 @@ def augment(images, generator):
     return random_shift(random_flip(images, generator), generator)
 
 
-def train_network(seed, mode, epochs, learning_rate, weight_decay, n_train=60000, checkpoint=None):
+def train_network(seed, mode, epochs, learning_rate, n_train=60000, checkpoint=None):
     """Train one network; its last epoch counts.
 
     Parameters
@@ -73,8 +73,7 @@ def train_network(seed, mode, epochs, learning_rate, weight_decay, n_train=60000
     seed : int
     mode : {"pat", "in_silico"}
     epochs : int
-    learning_rate, weight_decay : float
-        See `pnn_utils.training.train`.
+    learning_rate : float
     n_train : int
         Images of the training set in use, those held out included; see `training_and_validation`.
     checkpoint : path, optional
@@ -96,7 +95,7 @@ def train_network(seed, mode, epochs, learning_rate, weight_decay, n_train=60000
         network.set_mode(mode)
         return row
 
-    history = train(network, *kept, epochs=epochs, learning_rate=learning_rate, weight_decay=weight_decay, batch_size=BATCH_SIZE, augment=augment,
+    history = train(network, *kept, epochs=epochs, learning_rate=learning_rate, batch_size=BATCH_SIZE, augment=augment,
                     generator=torch.Generator().manual_seed(1000 + seed), validate=validate, device=_Devices(devices),
                     checkpoint=checkpoint, checkpoint_every=1)
     return network, history
@@ -159,75 +158,62 @@ def load_weights(network, path):
     return about
 
 
-def candidate_path(mode, seed, learning_rate, weight_decay):
-    """Return where a long training leaves its weights, whether or not its settings turn out to be the best."""
-    return paths.SWEEPS / f"fashion_{mode}_{seed}_{learning_rate:g}_{weight_decay:g}.safetensors"
+def candidate_path(mode, seed, learning_rate):
+    """Return where a long training leaves its weights, whether or not its learning rate turns out to be the best."""
+    return paths.SWEEPS / f"fashion_{mode}_{seed}_{learning_rate:g}.safetensors"
 
 
-def train_long(mode, seed, learning_rate, weight_decay, epochs):
+def train_long(mode, seed, learning_rate, epochs):
     """Train one network, resuming where a stopped run was; return its last validation accuracy on the device.
 
     A training that breaks down, as they do at large learning rates, counts as 0.
     """
-    path = candidate_path(mode, seed, learning_rate, weight_decay)
+    path = candidate_path(mode, seed, learning_rate)
     path.parent.mkdir(parents=True, exist_ok=True)
     checkpoint = path.with_suffix(".checkpoint")
-    title = f"{mode}, seed {seed}, learning rate {learning_rate:g}, weight decay {weight_decay:g}"
+    title = f"{mode}, seed {seed}, learning rate {learning_rate:g}"
     if not path.exists():
         try:
-            network, history = train_network(seed, mode, epochs, learning_rate, weight_decay, checkpoint=checkpoint)
+            network, history = train_network(seed, mode, epochs, learning_rate, checkpoint=checkpoint)
         except (FloatingPointError, ValueError) as error:
             print(f"{title} broke down: {error}", flush=True)
             return 0.0
-        about = {"mode": mode, "seed": seed, "epochs": epochs, "learning_rate": learning_rate, "weight_decay": weight_decay, "history": history}
-        save_weights(network, path, about)
+        save_weights(network, path, {"mode": mode, "seed": seed, "epochs": epochs, "learning_rate": learning_rate, "history": history})
         checkpoint.unlink()
     last = load_tensors(path)[1]["history"][-1]
     print(f"{title}: {100 * last['device']:.2f} % on the device, {100 * last['model']:.2f} % on the model (validation)", flush=True)
     return last["device"]
 
 
-def keep(mode, seed, learning_rate, weight_decay):
+def keep(mode, seed, learning_rate):
     """Copy a trained network to the weights that are committed."""
     target = weights_path(mode, seed)
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(target) as temporary:
-        shutil.copyfile(candidate_path(mode, seed, learning_rate, weight_decay), temporary)
+        shutil.copyfile(candidate_path(mode, seed, learning_rate), temporary)
 
 
-def choose_settings(candidates, epochs, jobs):
-    """Train seed 0 of each method for long with every candidate's settings, keep the best, and write all scores to `SETTINGS_FILE`.
+def choose_rates(epochs, jobs):
+    """Train seed 0 of each method for long at every rate, keep the best, and write all scores to `RATES_FILE`.
 
     Shorter searches mislead here: the couplings' random walk grows with learning rate times the root of the steps, and the rate
     that is best after four epochs breaks down before the twentieth. All are judged on the device, by validation images, whatever
     the method.
 
-    Parameters
-    ----------
-    candidates : list of (float, float)
-        Learning rate and weight decay.
-    epochs, jobs : int
-
     Returns
     -------
-    dict of str to [float, float]
-        The best learning rate and weight decay of each method.
+    dict of str to float
+        The best learning rate of each method.
     """
-    points = [(mode, *candidate) for candidate in candidates for mode in MODES]
-    found = Parallel(n_jobs=jobs)(delayed(train_long)(mode, 0, *candidate, epochs) for mode, *candidate in points)
-    tried = {mode: [{"learning_rate": rate, "weight_decay": decay, "validation": score}
-                    for (tried_mode, rate, decay), score in zip(points, found, strict=True) if tried_mode == mode] for mode in MODES}
-    best = {mode: max(tried[mode], key=lambda candidate: candidate["validation"]) for mode in MODES}
-    best = {mode: [found["learning_rate"], found["weight_decay"]] for mode, found in best.items()}
+    points = [(mode, rate) for rate in LEARNING_RATES for mode in MODES]
+    found = Parallel(n_jobs=jobs)(delayed(train_long)(mode, 0, rate, epochs) for mode, rate in points)
+    tried = {mode: [{"learning_rate": rate, "validation": score} for (tried_mode, rate), score in zip(points, found, strict=True) if tried_mode == mode]
+             for mode in MODES}
+    best = {mode: max(tried[mode], key=lambda candidate: candidate["validation"])["learning_rate"] for mode in MODES}
     for mode in MODES:
-        keep(mode, 0, *best[mode])
-    write_json(SETTINGS_FILE, {"epochs": epochs, "seed": 0, "tried": tried, "best": best})
+        keep(mode, 0, best[mode])
+    write_json(RATES_FILE, {"epochs": epochs, "seed": 0, "tried": tried, "best": best})
     return best
-
-
-def _candidate(text):
-    rate, decay = (float(number) for number in text.split(":"))
-    return rate, decay
 
 
 def main(arguments=None):
@@ -235,23 +221,21 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m pnn_utils.fashion", description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--candidates", type=_candidate, nargs="+", default=CANDIDATES, metavar="RATE:DECAY",
-                        help="learning rates and weight decays to choose from, with seed 0")
     parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
     parser.add_argument("--again", action="store_true", help="forget all weights first")
     options = parser.parse_args(arguments)
     points = [(mode, seed) for seed in range(options.seeds) for mode in MODES]
     if options.again:
-        for path in (SETTINGS_FILE, *(weights_path(*point) for point in points), *paths.SWEEPS.glob("fashion_*")):
+        for path in (RATES_FILE, *(weights_path(*point) for point in points), *paths.SWEEPS.glob("fashion_*")):
             path.unlink(missing_ok=True)
     start = time.perf_counter()
-    best = json.loads(SETTINGS_FILE.read_text())["best"] if SETTINGS_FILE.exists() else choose_settings(options.candidates, options.epochs, options.jobs)
-    print("learning rate and weight decay:", best, flush=True)
+    best = json.loads(RATES_FILE.read_text())["best"] if RATES_FILE.exists() else choose_rates(options.epochs, options.jobs)
+    print("learning rates:", best, flush=True)
     waiting = [(mode, seed) for mode, seed in points if not weights_path(mode, seed).exists()]
-    scores = Parallel(n_jobs=options.jobs)(delayed(train_long)(mode, seed, *best[mode], options.epochs) for mode, seed in waiting)
+    scores = Parallel(n_jobs=options.jobs)(delayed(train_long)(mode, seed, best[mode], options.epochs) for mode, seed in waiting)
     for (mode, seed), score in zip(waiting, scores, strict=True):
         if score:
-            keep(mode, seed, *best[mode])
+            keep(mode, seed, best[mode])
     missing = [weights_path(*point).name for point in points if not weights_path(*point).exists()]
     print(f"{len(points) - len(missing)} of {len(points)} networks are there after {(time.perf_counter() - start) / 60:.0f} min"
           + (f"; missing: {', '.join(missing)}" if missing else ""))

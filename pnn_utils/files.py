@@ -27,6 +27,8 @@ def atomic_path(path):
     ------
     OSError
         If the disk is full or the folder cannot be written; it names `path`, whose older file stays as it was.
+    ValueError
+        If the path holds a null byte.
     """
     path = Path(path)
     with naming(path):
@@ -48,7 +50,13 @@ def atomic_path(path):
 
 @contextlib.contextmanager
 def naming(path):
-    """Let an OSError that names no file, or a temporary one beside `path`, name `path`."""
+    """Let an OSError that names no file, or a temporary one beside `path`, name `path`.
+
+    Raises
+    ------
+    OSError
+        That of the block.
+    """
     try:
         yield
     except OSError as error:
@@ -59,17 +67,43 @@ def naming(path):
 
 
 def write_text(path, text):
-    """Write `text` as UTF-8 to `path`, whole or not at all."""
+    """Write `text` as UTF-8 to `path`, whole or not at all.
+
+    Raises
+    ------
+    OSError
+        See `atomic_path`.
+    ValueError
+        If the path holds a null byte, or UTF-8 has no way to write the text.
+    """
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path, content):
-    """Write `content` as indented JSON to `path`; NaN and infinity are refused with ValueError."""
+    """Write `content` as indented JSON to `path`.
+
+    Raises
+    ------
+    OSError
+        See `atomic_path`.
+    TypeError
+        If the content is not of plain JSON types.
+    ValueError
+        If it holds NaN or infinity, or the path a null byte.
+    """
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def sha256(path):
-    """Return the SHA-256 of the file at `path` as 64 hexadecimal digits."""
+    """Return the SHA-256 of the file at `path` as 64 hexadecimal digits.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    ValueError
+        If the path holds a null byte.
+    """
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

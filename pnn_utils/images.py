@@ -6,6 +6,7 @@ import struct
 import numpy as np
 
 from pnn_utils import data
+from pnn_utils.systems.base import check_whole
 
 SETS = ("mnist", "fashion_mnist")
 
@@ -87,9 +88,16 @@ def average_pool(images, factor):
 
     Raises
     ------
+    TypeError
+        If the images are not of numbers, or `factor` is not a whole number.
     ValueError
-        If `factor` does not divide the sides.
+        If the images' shape is wrong, or `factor` does not divide the sides.
     """
+    check_whole(-math.inf, factor=factor)
+    if images.dtype.kind not in "uif":
+        raise TypeError(f"images have dtype {images.dtype}; expected uint8")
+    if images.ndim != 3 or not images.shape[1] or not images.shape[2]:
+        raise ValueError(f"images have shape {images.shape}; expected (n, height, width)")
     n, height, width = images.shape
     if factor < 1 or height % factor or width % factor:
         raise ValueError(f"factor is {factor}; expected a divisor of {height} and {width}")

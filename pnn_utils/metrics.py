@@ -6,6 +6,7 @@
 import argparse
 import json
 import math
+import numbers
 import resource
 import statistics
 import sys
@@ -22,11 +23,14 @@ def summary(values):
     Raises
     ------
     ValueError
-        If there is no value, or one is not finite.
+        If there is no value, or one is not a finite number, or too large to be squared.
     """
-    values = [float(v) for v in values]
-    if not values or not all(map(math.isfinite, values)):
-        raise ValueError(f"values are {values}; expected at least one, all finite")
+    try:
+        values = [float(v) for v in values]
+    except (TypeError, OverflowError) as error:
+        raise ValueError(f"values are {values}; expected numbers ({error})") from error
+    if not values or not all(abs(v) < 1e150 for v in values):
+        raise ValueError(f"values are {values}; expected at least one, all finite and below 1e150")
     sd = statistics.stdev(values) if len(values) > 1 else 0.0
     return {"mean": statistics.fmean(values), "sd": sd, "n": len(values), "values": values}
 
@@ -38,7 +42,15 @@ class Cost:
         self.start = time.perf_counter()
 
     def read(self, device_passes):
-        """Return {"device_passes", "wall_s", "peak_rss_mb"}."""
+        """Return {"device_passes", "wall_s", "peak_rss_mb"}.
+
+        Raises
+        ------
+        ValueError
+            If `device_passes` is not a whole number of at least 0.
+        """
+        if not isinstance(device_passes, numbers.Integral) or device_passes < 0:
+            raise ValueError(f"device_passes is {device_passes!r}; expected a whole number of at least 0")
         # Linux counts in KiB, macOS in bytes.
         unit = 2**20 if sys.platform == "darwin" else 2**10
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
@@ -66,16 +78,20 @@ def write_metrics(notebook, profile, results, *, paper=None, baselines=None, cos
 
     Raises
     ------
+    TypeError
+        If something is not of plain JSON types.
+    OSError
+        If the file cannot be written.
     ValueError
-        If the profile is unknown, a summary is incomplete, or an accuracy lies outside [0, 1].
+        If the profile is unknown, a summary is incomplete, an accuracy lies outside [0, 1], or a number is NaN or infinite.
     """
     if profile not in ("quick", "full"):
         raise ValueError(f"profile is {profile!r}; expected 'quick' or 'full'")
     for group in (results, baselines or {}):
         for method, quantities in group.items():
             for quantity, value in quantities.items():
-                if set(value) != {"mean", "sd", "n", "values"}:
-                    raise ValueError(f"{method}.{quantity} has fields {sorted(value)}; expected those of summary()")
+                if not isinstance(value, dict) or set(value) != {"mean", "sd", "n", "values"}:
+                    raise ValueError(f"{method}.{quantity} is {value!r}; expected the fields of summary()")
                 if quantity == "accuracy" and not all(0 <= v <= 1 for v in value["values"]):
                     raise ValueError(f"{method}.accuracy has values {value['values']}; expected fractions in [0, 1]")
     content = {"notebook": notebook, "profile": profile, "results": results, "paper": paper or {},
@@ -96,6 +112,10 @@ def read_metrics(path):
         missing = {"notebook", "profile", "results", "paper", "baselines", "cost", "seeds", "data"} - set(content)
         if missing:
             raise KeyError(sorted(missing)[0])
+        if not isinstance(content["notebook"], str) or not all(isinstance(content[name], dict) for name in ("paper", "data")):
+            raise TypeError("notebook, paper or data is of another type")
+        if not all(isinstance(value, int | float) for value in content["paper"].values()) or not isinstance(content.get("skipped", {}), dict):
+            raise TypeError("paper or skipped is of another type")
         list(_quantities(content))
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise ValueError(f"{path} is damaged or no metrics file ({type(error).__name__}: {error}); its notebook writes it anew") from error

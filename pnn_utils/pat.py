@@ -77,6 +77,20 @@ def physics_aware(physical, model):
     return f
 
 
+def check_rows(name, value, width, dtype=None):
+    """Refuse anything but a floating-point tensor of shape (rows, width), and of this dtype, if one is given.
+
+    Raises
+    ------
+    TypeError, ValueError
+        They name the tensor and what it should be.
+    """
+    if not isinstance(value, torch.Tensor) or not value.is_floating_point() or dtype not in (None, value.dtype):
+        raise TypeError(f"{name} has dtype {getattr(value, 'dtype', type(value).__name__)}; expected {dtype or 'floating-point numbers'}")
+    if value.ndim != 2 or value.shape[1] != width:
+        raise ValueError(f"{name} has shape {tuple(value.shape)}; expected (rows, {width})")
+
+
 class PhysicalLayer(torch.nn.Module):
     """A layer of a physical neural network: one pass through a device with trainable controls.
 

@@ -105,6 +105,14 @@ def plot_accuracies(axes, shown, colours):
 
 
 def percent(value, digits=1):
-    """Return the summary of a fraction as "mean ± sd % (n = ...)"."""
+    """Return the summary of a fraction as "mean ± sd % (n = ...)".
+
+    Raises
+    ------
+    ValueError
+        If `digits` is not a whole number from 0 to 15.
+    """
+    if not isinstance(digits, int) or not 0 <= digits <= 15:
+        raise ValueError(f"digits is {digits!r}; expected a whole number from 0 to 15")
     spread = f" ± {100 * value['sd']:.{digits}f}" if value["n"] > 1 else ""
     return f"{100 * value['mean']:.{digits}f}{spread} % (n = {value['n']})"

@@ -22,7 +22,13 @@ ENDINGS = {"": "", "_talker_disjoint": ", talker-disjoint", "_circuit": ", circu
 
 
 def results_table(folder=None):
-    """Return the README's results table, Markdown, from the metrics files."""
+    """Return the README's results table, Markdown, from the metrics files.
+
+    Raises
+    ------
+    ValueError
+        If a file is damaged; see `pnn_utils.metrics.read_metrics`.
+    """
     lines = ["| figure | quantity | paper | PAT, on the device | in silico, on the device | in silico, on its model | digital, linear |",
              "|---|---|---|---|---|---|---|"]
     for path in sorted(Path(folder or paths.METRICS).glob("*.json")):
@@ -53,7 +59,13 @@ def _cell(value):
 
 
 def update_readme(check=False, readme=None):
-    """Write the tables of results and of imperfections between the README's marks; with `check`, only tell whether they are in step."""
+    """Write the tables of results and of imperfections between the README's marks; with `check`, only tell whether they are in step.
+
+    Raises
+    ------
+    ValueError
+        If the README lacks the marks, or a metrics file is damaged.
+    """
     readme = readme or paths.ROOT / "README.md"
     text = fresh = readme.read_text(encoding="utf-8")
     for name, table in (("results", results_table()), ("imperfections", imperfection_table())):

@@ -26,12 +26,15 @@ def declared_parameters(notebook):
     Raises
     ------
     ValueError
-        If there is no such cell, or more than one.
+        If there is no such cell, or more than one, or it is not Python.
     """
     cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     if len(cells) != 1:
         raise ValueError(f"the notebook has {len(cells)} cells tagged 'parameters'; expected 1")
-    body = ast.parse(cells[0].source).body
+    try:
+        body = ast.parse(cells[0].source).body
+    except SyntaxError as error:
+        raise ValueError(f"the cell tagged 'parameters' is not Python: {error}") from error
     targets = [t for node in body if isinstance(node, ast.Assign | ast.AnnAssign)
                for t in (node.targets if isinstance(node, ast.Assign) else [node.target])]
     return [target.id for target in targets if isinstance(target, ast.Name)]
@@ -51,15 +54,20 @@ def read_parameters(name, declared, params=PARAMS):
     Raises
     ------
     ValueError
-        If the section is missing, or sets a parameter that the notebook does not have.
+        If the file is not YAML or not made of sections, the section is missing, or it sets a parameter that the notebook does not have.
     """
-    from ruamel.yaml import YAML
+    from ruamel.yaml import YAML, YAMLError
 
-    sections = YAML(typ="safe").load(Path(params)) or {}
+    try:
+        sections = YAML(typ="safe").load(Path(params)) or {}
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{params} is not YAML: {error}") from error
+    if not isinstance(sections, dict) or not isinstance(sections.get(name) or {}, dict):
+        raise ValueError(f"{params} is not made of sections of names and values, or its section {name!r} is not")
     if name not in sections:
-        raise ValueError(f"{params} has no section {name!r}; it has {', '.join(sections) or 'none'}")
+        raise ValueError(f"{params} has no section {name!r}; it has {', '.join(map(str, sections)) or 'none'}")
     section = sections[name] or {}
-    unknown = sorted(set(section) - set(declared))
+    unknown = sorted(set(section) - set(declared), key=str)
     if unknown:
         raise ValueError(f"{params}, section {name!r}: the notebook has no parameter {unknown[0]!r}; "
                          f"it has {', '.join(declared)}")

@@ -33,7 +33,14 @@ def sources(name, files):
     list of (str, callable)
         A label for people, and a function of (files wanted, scratch folder) that yields pairs of a file's name and
         the path of a candidate, plain or gzipped. Nothing is vouched for: the caller checks. It may raise anything.
+
+    Raises
+    ------
+    ValueError
+        If the data set is unknown.
     """
+    if not isinstance(name, str) or name not in ADDRESSES:
+        raise ValueError(f"data set {name!r} is unknown; expected one of {', '.join(ADDRESSES)}")
     mirror = os.environ.get("PNN_DATA_MIRROR")
     shown = next(iter(files)) if len(files) == 1 else "<file>"
     found = [(f"PNN_DATA_MIRROR={mirror}", functools.partial(_from_mirror, Path(mirror), name))] if mirror else []

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from pnn_utils import paths
 from pnn_utils.files import naming
+from pnn_utils.systems.base import check_whole
 
 
 class SweepError(RuntimeError):
@@ -32,6 +33,11 @@ class SweepError(RuntimeError):
 
 def grid(**settings):
     """Return all combinations of the given lists, as dicts, the last name varying fastest.
+
+    Raises
+    ------
+    TypeError
+        If a value is not a list or another iterable.
 
     Examples
     --------
@@ -56,6 +62,13 @@ def results_file(notebook, **settings):
     pathlib.Path
         ``data/sweeps/<notebook>-<digest>.jsonl``, the digest taken over the settings, the notebook's source and the package's
         modules, so that a stopped notebook resumes its sweep and an edited one starts a new one.
+
+    Raises
+    ------
+    OSError
+        If there is no such notebook.
+    TypeError, ValueError
+        If a setting is not of plain JSON types, or the name holds a null byte.
     """
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for source in [paths.SOURCES / f"{notebook}.py", *sorted((paths.ROOT / "pnn_utils").rglob("*.py"))]:
@@ -91,11 +104,12 @@ def sweep(experiment, points, path, scheduler="serial", jobs=2, attempts=2):
         If points failed at every attempt, after all others have finished.
     OSError
         If a result cannot be written; those written before stay.
+    TypeError
+        If `attempts` is not a whole number.
     ValueError
         If the scheduler is unknown, a point occurs twice or is no JSON, `attempts` is below 1, or the file is not one of results.
     """
-    if attempts < 1:
-        raise ValueError(f"attempts is {attempts}; expected at least 1")
+    check_whole(1, attempts=attempts)
     keys = [_key(point) for point in points]
     if len(set(keys)) != len(keys):
         twice = next(key for i, key in enumerate(keys) if key in keys[:i])
@@ -126,7 +140,7 @@ def _finished(experiment, waiting, scheduler, jobs, attempts):
     if scheduler == "processes":
         calls = (delayed(_attempt)(experiment, key, point, attempts) for key, point in waiting)
         return Parallel(n_jobs=jobs, return_as="generator_unordered")(calls)
-    if "://" in scheduler:
+    if "://" in str(scheduler):
         return _on_dask(experiment, waiting, scheduler, attempts)
     raise ValueError(f"scheduler is {scheduler!r}; expected 'serial', 'processes' or an address such as 'tcp://host:8786'")
 

@@ -10,13 +10,25 @@ import torch
 from tqdm.auto import tqdm
 
 from pnn_utils.files import write_text
+from pnn_utils.systems.base import check_number, check_whole
 from pnn_utils.weights import load_tensors, save_tensors
 
 
 def accuracy(network, x, y):
-    """Return the share of rows of `x` whose largest logit is at the label in `y`, without gradients."""
+    """Return the share of rows of `x` whose largest logit is at the label in `y`, without gradients.
+
+    Raises
+    ------
+    TypeError
+        If the network refuses the kind of numbers in `x`.
+    ValueError
+        If it refuses the shape of `x` or its values, or there is not one label a row, or no row.
+    """
     with torch.no_grad():
-        return (network(x).argmax(-1) == y).double().mean().item()
+        found = network(x).argmax(-1)
+    if found.shape != y.shape or not len(y):
+        raise ValueError(f"y has shape {tuple(y.shape)} and the network answers with labels of shape {tuple(found.shape)}; expected as many, at least one")
+    return (found == y).double().mean().item()
 
 
 def accuracy_on_device(network, x, y):
@@ -28,6 +40,11 @@ def accuracy_on_device(network, x, y):
         Has ``layers`` with a ``mode`` and ``set_mode``.
     x : torch.Tensor, shape (n, features)
     y : torch.Tensor, shape (n,), integer labels
+
+    Raises
+    ------
+    TypeError, ValueError
+        See `accuracy`.
     """
     mode = network.layers[0].mode
     try:
@@ -80,18 +97,27 @@ def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=No
 
     Raises
     ------
+    TypeError
+        If a number is none, the labels are not int64, or the network refuses the kind of numbers in `x`.
+    IndexError
+        If a label is negative or beyond the network's classes.
     ValueError
-        If the settings are out of range, or the checkpoint is damaged or belongs to another run.
+        If the settings are out of range, the shapes do not fit, or the checkpoint is damaged or belongs to another run.
     FloatingPointError
         If the loss stops being a finite number.
 
     Whatever is raised during training, by a device too, carries a note that says what is kept; the last checkpoint stays as it was.
     """
+    check_whole(-math.inf, epochs=epochs)
+    check_whole(1, checkpoint_every=checkpoint_every, **({} if batch_size is None else {"batch_size": batch_size}))
+    check_number(-math.inf, learning_rate=learning_rate, warmup=warmup, weight_decay=weight_decay)
     if epochs < 1 or not learning_rate > 0 or not 0 <= warmup < 1 or not 0 <= weight_decay < 1 / learning_rate:
         raise ValueError(f"epochs={epochs}, learning_rate={learning_rate}, warmup={warmup}, weight_decay={weight_decay}; "
                          "expected epochs >= 1, learning_rate > 0, 0 <= warmup < 1 and 0 <= weight_decay < 1 / learning_rate")
-    if len(x) != len(y) or not len(x):
-        raise ValueError(f"x has {len(x)} rows and y has {len(y)}; expected as many, at least one")
+    if y.dtype != torch.int64:
+        raise TypeError(f"y has dtype {y.dtype}; expected int64")
+    if x.shape[:1] != y.shape or not len(x):
+        raise ValueError(f"x has shape {tuple(x.shape)} and y {tuple(y.shape)}; expected a label a row, at least one")
     generator = generator or torch.Generator().manual_seed(0)
     # A single number is a scale: where decay shrinks it, the others would have to grow to make up for it.
     groups = [{"params": [p for p in network.parameters() if (p.ndim == 0) == single], "weight_decay": 0.0 if single else weight_decay}
@@ -144,7 +170,17 @@ def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=No
 
 
 def write_history(path, history):
-    """Write a list of dicts with equal keys as CSV."""
+    """Write a list of dicts with equal keys as CSV.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    ValueError
+        If the list is empty, a dict has other keys than the first, or the path a null byte.
+    """
+    if not history:
+        raise ValueError("the history is empty; expected at least one row")
     text = io.StringIO()
     writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
     writer.writeheader()

@@ -103,10 +103,15 @@ def vowel_task(seed, talker_disjoint=False, tokens=None):
 
     Raises
     ------
+    TypeError
+        If the seed is not a whole number.
     ValueError
-        If a vowel has fewer than 37 tokens, or no talker-disjoint split has every vowel on both sides.
+        If the seed is negative, a formant is not finite or the same for all tokens, a vowel has fewer than 37 tokens, or no talker-disjoint
+        split has every vowel on both sides.
     """
     tokens = tokens or load_tokens()
+    if not np.isfinite(tokens.formants).all():
+        raise ValueError(f"{np.count_nonzero(~np.isfinite(tokens.formants))} formants are NaN or infinite; expected numbers in Hz")
     draw, split = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
     rows = [draw.permutation(np.flatnonzero(tokens.label == c)) for c in range(len(CLASSES))]
     short = [CLASSES[c] for c, r in enumerate(rows) if len(r) < TOKENS_PER_CLASS]
@@ -124,6 +129,8 @@ def vowel_task(seed, talker_disjoint=False, tokens=None):
     # Rows in random order, so that any leading part of the training set is a fair sample.
     train = split.permutation(train)
     low, high = tokens.formants[train].min(0), tokens.formants[train].max(0)
+    if not (high > low).all():
+        raise ValueError(f"column {np.flatnonzero(~(high > low))[0]} of the formants is the same for all training tokens; expected formants that differ")
 
     def scaled(index):
         return np.clip((tokens.formants[index] - low) / (high - low), 0, 1).astype(np.float32)

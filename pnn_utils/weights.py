@@ -21,6 +21,15 @@ def save_tensors(path, tensors, about):
     tensors : dict of str to torch.Tensor
     about : dict
         Plain JSON types.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    TypeError
+        If `about` is not of plain JSON types.
+    ValueError
+        If the path holds a null byte.
     """
     tensors = {name: value.detach().contiguous() for name, value in tensors.items()}
     text = json.dumps(about)

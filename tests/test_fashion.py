@@ -17,8 +17,9 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setattr(fashion, "load", lambda train, n=None: (x[:n], x[:n, :10].argmax(1)))
     monkeypatch.setattr(fashion, "SIZES", ((49, 2), (42, 10)))
     monkeypatch.setattr(fashion, "N_VALID", 20)
+    monkeypatch.setattr(fashion, "LEARNING_RATES", (0.01, 0.02))
     monkeypatch.setattr(fashion, "BATCH_SIZE", 32)  # four batches an epoch
-    monkeypatch.setattr(fashion, "SETTINGS_FILE", tmp_path / "weights" / "settings.json")
+    monkeypatch.setattr(fashion, "RATES_FILE", tmp_path / "weights" / "rates.json")
     monkeypatch.setattr(paths, "WEIGHTS", tmp_path / "weights")
     monkeypatch.setattr(paths, "SWEEPS", tmp_path / "sweeps")
     return tmp_path
@@ -52,7 +53,7 @@ def test_missing_damaged_and_foreign_weights_are_refused(small, monkeypatch):
 
 @pytest.mark.parametrize("mode", fashion.MODES)
 def test_a_stopped_training_goes_on_as_if_nothing_had_happened(small, mode, monkeypatch):
-    whole, history = fashion.train_network(0, mode, 4, 0.01, 0.02)
+    whole, history = fashion.train_network(0, mode, 4, 0.01)
     assert len(history) == 4 and {"device", "model", "passes"} <= set(history[-1])
 
     real, calls = fashion.augment, []
@@ -65,26 +66,26 @@ def test_a_stopped_training_goes_on_as_if_nothing_had_happened(small, mode, monk
 
     monkeypatch.setattr(fashion, "augment", augment_until_the_power_fails)
     with pytest.raises(KeyboardInterrupt):
-        fashion.train_network(0, mode, 4, 0.01, 0.02, checkpoint=small / "c")
+        fashion.train_network(0, mode, 4, 0.01, checkpoint=small / "c")
     monkeypatch.setattr(fashion, "augment", real)
-    resumed, again = fashion.train_network(0, mode, 4, 0.01, 0.02, checkpoint=small / "c")
+    resumed, again = fashion.train_network(0, mode, 4, 0.01, checkpoint=small / "c")
     assert again == history
     for name, value in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], value)
 
 
-def test_command_chooses_settings_trains_what_is_missing_and_keeps_what_is_there(small, capsys):
-    arguments = ["--epochs", "2", "--seeds", "2", "--jobs", "1", "--candidates", "0.01:0", "0.02:0.5"]
+def test_command_chooses_rates_trains_what_is_missing_and_keeps_what_is_there(small, capsys):
+    arguments = ["--epochs", "2", "--seeds", "2", "--jobs", "1"]
     assert fashion.main(arguments) == 0 and "4 of 4 networks are there" in capsys.readouterr().out
-    found = json.loads(fashion.SETTINGS_FILE.read_text())
+    found = json.loads(fashion.RATES_FILE.read_text())
     for mode in fashion.MODES:
-        scores = {(one["learning_rate"], one["weight_decay"]): one["validation"] for one in found["tried"][mode]}
-        assert list(scores) == [(0.01, 0), (0.02, 0.5)] and scores[tuple(found["best"][mode])] == max(scores.values())
+        scores = {one["learning_rate"]: one["validation"] for one in found["tried"][mode]}
+        assert list(scores) == [0.01, 0.02] and scores[found["best"][mode]] == max(scores.values())
         for seed in range(2):
             about = fashion.load_weights(fashion.build(seed, mode)[0], fashion.weights_path(mode, seed))
-            assert [about["learning_rate"], about["weight_decay"]] == found["best"][mode] and about["seed"] == seed and len(about["history"]) == 2
+            assert about["learning_rate"] == found["best"][mode] and about["seed"] == seed and len(about["history"]) == 2
     written = {path.name: path.read_bytes() for path in paths.WEIGHTS.iterdir()}
-    for path in (fashion.weights_path("pat", 1), fashion.candidate_path("pat", 1, *found["best"]["pat"])):
+    for path in (fashion.weights_path("pat", 1), fashion.candidate_path("pat", 1, found["best"]["pat"])):
         path.unlink()
     assert fashion.main(arguments) == 0
     assert {path.name: path.read_bytes() for path in paths.WEIGHTS.iterdir()} == written  # the same seed, the same bytes
@@ -100,10 +101,11 @@ def test_a_training_that_breaks_down_is_not_chosen_and_not_hidden(small, capsys,
         return real(*arguments, learning_rate=learning_rate, **settings)
 
     monkeypatch.setattr(fashion, "train", break_down)
-    assert fashion.main(["--epochs", "1", "--seeds", "1", "--jobs", "1", "--candidates", "0.01:0", "0.1:0"]) == 0
-    assert "learning rate 0.1, weight decay 0 broke down: the loss became nan" in capsys.readouterr().out
-    assert json.loads(fashion.SETTINGS_FILE.read_text())["tried"]["pat"][1]["validation"] == 0
-    write_json(fashion.SETTINGS_FILE, {"best": {"pat": [0.1, 0], "in_silico": [0.01, 0]}})
+    monkeypatch.setattr(fashion, "LEARNING_RATES", (0.01, 0.1))
+    assert fashion.main(["--epochs", "1", "--seeds", "1", "--jobs", "1"]) == 0
+    assert "learning rate 0.1 broke down: the loss became nan" in capsys.readouterr().out
+    assert json.loads(fashion.RATES_FILE.read_text())["tried"]["pat"][1]["validation"] == 0
+    write_json(fashion.RATES_FILE, {"best": {"pat": 0.1, "in_silico": 0.01}})
     assert fashion.main(["--epochs", "1", "--seeds", "2", "--jobs", "1"]) == 1
     assert "missing: fashion_pat_1.safetensors" in capsys.readouterr().out
 

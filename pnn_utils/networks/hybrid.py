@@ -4,7 +4,8 @@ import math
 
 import torch
 
-from pnn_utils.pat import MODES, physics_aware
+from pnn_utils.pat import MODES, check_rows, physics_aware
+from pnn_utils.systems.base import check_whole
 
 MIDDLE, SPREAD = 0.6, 0.3  # of the controls of one image: mean and root mean square deviation, in the range from 0 to 1
 
@@ -55,8 +56,10 @@ class HybridNetwork(torch.nn.Module):
 
     Raises
     ------
+    TypeError
+        If a number is none.
     ValueError
-        If `bound`, `readout` or `mode` is unknown, or there are not as many twins as devices.
+        If `bound`, `readout` or `mode` is unknown, there are not as many twins as devices, no devices, or more classes than outputs.
     """
 
     def __init__(self, devices, twins, n_inputs, n_classes, generator, bound="clip", readout="linear", mode="pat"):
@@ -66,6 +69,10 @@ class HybridNetwork(torch.nn.Module):
                 raise ValueError(f"{name} is {value!r}; expected one of {', '.join(map(repr, known))}")
         if len(devices) != len(twins):
             raise ValueError(f"there are {len(devices)} devices and {len(twins)} twins; expected as many")
+        if not len(devices):
+            raise ValueError("there are no devices; expected at least one")
+        check_whole(1, n_inputs=n_inputs)
+        check_whole(1, len(devices) * devices[0].output_dim, n_classes=n_classes)
         self.bound, self.split = bound, devices[0].input_dim
         controls, outputs = self.split + devices[0].param_dim, len(devices) * devices[0].output_dim
         self.low, self.high = devices[0].input_range
@@ -94,8 +101,15 @@ class HybridNetwork(torch.nn.Module):
         return self
 
     def controls(self, images):
-        """Return the controls, shape (rows, devices, controls of one device), for images of shape (rows, n_inputs)."""
-        z = self.feed(images).view(len(images), len(self.layers), -1)
+        """Return the controls, shape (rows, devices, controls of one device), for images of shape (rows, n_inputs).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the images are not of the network's dtype or shape.
+        """
+        check_rows("images", images, self.feed.in_features, self.feed.weight.dtype)
+        z = self.feed(images).view(len(images), len(self.layers), self.feed.out_features // len(self.layers))
         if self.bound == "sigmoid":
             u = torch.sigmoid(2 * z + 1)
         elif self.bound == "largest":
@@ -123,7 +137,13 @@ class HybridNetwork(torch.nn.Module):
         self.sd.copy_(values.std(0).clamp_min(1e-6))
 
     def forward(self, images):
-        """Return logits, shape (rows, n_classes), for images of shape (rows, n_inputs)."""
+        """Return logits, shape (rows, n_classes), for images of shape (rows, n_inputs).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the images are not of the network's dtype or shape, or not finite, so that a device refuses its controls.
+        """
         outputs = self.outputs(images)
         if self.readout is not None:
             return self.readout((outputs - self.mean) / self.sd)

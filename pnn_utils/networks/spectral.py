@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from torch.nn.utils import parametrize
 
-from pnn_utils.pat import PhysicalLayer
+from pnn_utils.pat import PhysicalLayer, check_rows
+from pnn_utils.systems.base import check_whole
 
 # Logit of the controls a network starts from: 1 means channels about 73 % open. The second harmonic grows with
 # the fourth power of the amplitude, so this is 4 times the light, and twice the signal to noise, of half-open ones.
@@ -75,6 +76,11 @@ class SpectralNetwork(torch.nn.Module):
         Send the features to every layer, not only to the first, each through a trainable factor per channel.
     mode : {"pat", "in_silico", "device"}
 
+    Raises
+    ------
+    TypeError, ValueError
+        If a number is not a whole one in its range (no more features than data controls, no more classes than readings), or `mode` is unknown.
+
     Notes
     -----
     Standardisation uses fixed numbers that `calibrate` measures once, before training. The trainable numbers are
@@ -83,6 +89,9 @@ class SpectralNetwork(torch.nn.Module):
 
     def __init__(self, device, twin, n_features, n_classes, n_layers, generator, skip=True, mode="pat"):
         super().__init__()
+        check_whole(1, device.input_dim, n_features=n_features)
+        check_whole(1, device.output_dim, n_classes=n_classes)
+        check_whole(1, n_layers=n_layers)
         self.n_features = n_features
         part = torch.arange(device.output_dim) * n_classes // device.output_dim
         self.register_buffer("parts", torch.nn.functional.one_hot(part, n_classes).float(), persistent=False)
@@ -148,18 +157,23 @@ class SpectralNetwork(torch.nn.Module):
 
         Raises
         ------
-        ValueError
-            If the number of features is wrong.
+        TypeError, ValueError
+            If the features are not of the network's dtype, their number is wrong, or they are not finite, so that the device refuses its controls.
         """
-        if features.ndim != 2 or features.shape[1] != self.n_features:
-            raise ValueError(f"features have shape {tuple(features.shape)}; expected (rows, {self.n_features})")
+        check_rows("features", features, self.n_features, self.factor.dtype)
         spectra = []
         for n, layer in enumerate(self.layers):
             spectra.append(layer(self.controls(n, spectra[-1] if n else None, features)))
         return spectra
 
     def forward(self, features):
-        """Return logits, shape (rows, n_classes), for features of shape (rows, n_features)."""
+        """Return logits, shape (rows, n_classes), for features of shape (rows, n_features).
+
+        Raises
+        ------
+        TypeError, ValueError
+            See `spectra`.
+        """
         charge = self.spectra(features)[-1] @ self.parts
         return self.factor * (charge - self.part_mean) / self.part_sd
 
@@ -179,7 +193,14 @@ def signal_like_controls(device, n, depth, rng):
     -------
     x : ndarray, shape (n * depth, input_dim), float32
     theta : ndarray, shape (n * depth, param_dim), float32
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `depth` is not a whole number of at least 1, or `n` of at least 2, without which no spectrum can be standardised.
     """
+    check_whole(1, depth=depth)
+    check_whole(1 if depth == 1 else 2, n=n)
     def squash(z, allowed):
         return (allowed[0] + (allowed[1] - allowed[0]) / (1 + np.exp(-z))).astype(np.float32)
 

@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from pnn_utils.pat import PhysicalLayer
+from pnn_utils.pat import PhysicalLayer, check_rows
+from pnn_utils.systems.base import check_whole
 
 SPREAD = 1 / 3  # of a drive at the start, in half ranges: three standard deviations fill the converter's range
 
@@ -50,14 +51,18 @@ class WaveformNetwork(torch.nn.Module):
 
     Raises
     ------
+    TypeError
+        If a number is none.
     ValueError
-        If the readout is unknown.
+        If the readout or the mode is unknown, there are more classes than samples, or no layers.
     """
 
     def __init__(self, device, twin, n_classes, n_layers, generator, readout="mean", shuffle=False, skip=False, mode="pat"):
         super().__init__()
         if readout not in ("mean", "power"):
             raise ValueError(f"readout is {readout!r}; expected 'mean' or 'power'")
+        check_whole(1, device.input_dim, n_classes=n_classes)
+        check_whole(1, n_layers=n_layers)
         self.readout = readout
         samples = device.input_dim
         window = torch.nn.functional.one_hot(torch.arange(samples) * n_classes // samples, n_classes).float()
@@ -110,11 +115,10 @@ class WaveformNetwork(torch.nn.Module):
 
         Raises
         ------
-        ValueError
-            If the images' shape is wrong.
+        TypeError, ValueError
+            If the images are not of the network's dtype, their shape is wrong, or they are not finite, so that the device refuses its controls.
         """
-        if images.ndim != 2 or images.shape[1] != self.scale.shape[1]:
-            raise ValueError(f"images have shape {tuple(images.shape)}; expected (rows, {self.scale.shape[1]})")
+        check_rows("images", images, self.scale.shape[1], self.scale.dtype)
         measured = []
         for n, layer in enumerate(self.layers):
             measured.append(layer(self.drive(n, measured[-1] if n else images, images)))
@@ -125,7 +129,13 @@ class WaveformNetwork(torch.nn.Module):
         return (waveform if self.readout == "mean" else waveform**2) @ self.windows
 
     def forward(self, images):
-        """Return logits, shape (rows, n_classes), for images of shape (rows, samples)."""
+        """Return logits, shape (rows, n_classes), for images of shape (rows, samples).
+
+        Raises
+        ------
+        TypeError, ValueError
+            See `waveforms`.
+        """
         return self.factor * (self.averages(self.waveforms(images)[-1]) - self.logit_mean) / self.logit_sd
 
 
@@ -145,7 +155,19 @@ def waveform_like_controls(device, images, depth, rng):
     -------
     x : ndarray, shape (n * depth, samples), float32
     theta : ndarray, shape (n * depth, 0), float32
+
+    Raises
+    ------
+    TypeError
+        If the images are not of numbers, or `depth` is not a whole number.
+    ValueError
+        If the images' shape is wrong, they are not finite or all the same, or `depth` is below 1.
     """
+    check_whole(1, depth=depth)
+    if images.dtype.kind not in "fiu":
+        raise TypeError(f"images have dtype {images.dtype}; expected numbers")
+    if images.ndim != 2 or images.shape[1] != device.input_dim or not 0 < np.std(images, dtype=np.float64) < np.inf:
+        raise ValueError(f"images have shape {images.shape}; expected (n, {device.input_dim}), finite and not all the same")
     clamp, drives, signal = Clamp(*device.input_range), [], images
     theta = np.zeros((len(images), device.param_dim), np.float32)
     for n in range(depth):

@@ -9,6 +9,7 @@ a laboratory would know of a real apparatus. A real instrument fits the same con
 import dataclasses
 import math
 import numbers
+import sys
 
 import numpy as np
 
@@ -30,6 +31,11 @@ class PhysicalSystem:
         Time the real apparatus would need for one pass, in seconds.
     passes : int
         Passes (rows) made so far.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a seed is not a whole number of at least 0, or several of them.
     """
 
     input_dim: int
@@ -66,6 +72,8 @@ class PhysicalSystem:
             If the controls are not floating-point numbers.
         ValueError
             If a shape is wrong, or a control is NaN, infinite or out of its range.
+        FloatingPointError
+            If a reading is NaN or infinite: with its present numbers the device's equations have no finite solution.
         """
         x = _checked(x, "x", self.input_dim, self.input_range, self.control_unit)
         theta = _checked(theta, "theta", self.param_dim, self.param_range, self.control_unit, single_row=True)
@@ -77,6 +85,9 @@ class PhysicalSystem:
         dtype = np.float64 if np.float64 in (x.dtype, theta.dtype) else np.float32
         y = self.respond(x, theta)
         self.passes += len(x)
+        if not np.isfinite(y).all():
+            raise FloatingPointError(f"{np.count_nonzero(~np.isfinite(y))} of {y.size} readings of {type(self).__name__} are NaN or infinite; "
+                                     "expected finite readings: are its parameters far from their usual values?")
         return y.astype(dtype, copy=False)
 
     def respond(self, x, theta):
@@ -114,6 +125,40 @@ def _checked(values, name, width, allowed, unit, single_row=False):
     return values
 
 
+def check_whole(low, high=math.inf, **values):
+    """Refuse arguments that are not whole numbers from `low` to `high`.
+
+    Raises
+    ------
+    TypeError
+        If one is not a whole number; names it.
+    ValueError
+        If one is out of the range; names it and the range.
+    """
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+            raise TypeError(f"{name} is {value!r}; expected a whole number")
+        if not low <= value <= high:
+            raise ValueError(f"{name} is {value}; expected " + (f"at least {low}" if high == math.inf else f"{low} to {high}"))
+
+
+def check_number(low, high=math.inf, **values):
+    """Refuse arguments that are not finite numbers from `low` to `high`.
+
+    Raises
+    ------
+    TypeError
+        If one is not a real number; names it.
+    ValueError
+        If one is NaN, infinite or out of the range; names it and the range.
+    """
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            raise TypeError(f"{name} is {value!r}; expected a number")
+        if not low <= value <= min(high, sys.float_info.max):
+            raise ValueError(f"{name} is {value!r}; expected a finite number " + (f"of at least {low}" if high == math.inf else f"from {low} to {high}"))
+
+
 def parameter(default, unit, source, ideal=None, allowed=(0.0, np.inf)):
     """Declare one number of a device's parameter table.
 
@@ -149,7 +194,7 @@ def make_parameters(table, ideal=False, **changes):
         (low, high), unit = known[name].metadata["allowed"], known[name].metadata["unit"]
         if isinstance(value, bool) or not isinstance(value, numbers.Real):
             raise TypeError(f"{name} is {value!r}; expected a number")
-        if not low <= value <= high or math.isinf(value):
+        if not low <= value <= min(high, sys.float_info.max):
             raise ValueError(f"{name} = {value!r} is outside the allowed range [{low:g}, {high:g}] (unit: {unit})")
     off = {name: f.metadata["ideal"] for name, f in known.items() if ideal and f.metadata["ideal"] is not None}
     return table(**{**off, **changes})

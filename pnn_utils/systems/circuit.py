@@ -74,7 +74,7 @@ class CircuitParameters:
     resistor_spread: float = parameter(0.005, "1", "relative sd over copies: two sd are a 1 % part", ideal=0.0)
     threshold_spread: float = parameter(0.1, "V", "sd over copies, chosen: parts of one batch, well inside 0.8 to 3 V of [3]", ideal=0.0)
     transconductance_spread: float = parameter(0.1, "1", "relative sd over copies, chosen: parts of one batch", ideal=0.0)
-    diode_spread: float = parameter(0.2, "1", "relative sd of the saturation current, chosen: 5 mV of forward voltage", ideal=0.0)
+    diode_spread: float = parameter(0.2, "1", "relative sd of the saturation current, chosen: 5 mV of forward voltage", ideal=0.0, allowed=(0.0, 10.0))
     gain_error: float = parameter(1e-3, "1", "relative sd over copies, DAQ output and input each, chosen: a card without fresh calibration", ideal=0.0)
     offset_error: float = parameter(2e-3, "V", "sd over copies, DAQ output and input each, chosen as the gain error", ideal=0.0)
     converter_range: float = parameter(5.0, "V", "DAQ output and input span -5 to 5 V", allowed=(1e-3, 1e3))
@@ -99,6 +99,13 @@ class Circuit(PhysicalSystem):
         Solver steps per sample, at least 1.
     **changes
         Values of `CircuitParameters` to change, by name.
+
+    Raises
+    ------
+    TypeError
+        If a change names a parameter that the table does not have, or a number, seeds included, is none.
+    ValueError
+        If a number is out of its range.
 
     Examples
     --------
@@ -152,9 +159,14 @@ def manufactured(p, rng):
     ----------
     p : CircuitParameters
     rng : numpy.random.Generator
+
+    Raises
+    ------
+    ValueError
+        If a spread is so large that this copy has a component outside the range allowed for it, such as a negative capacitance.
     """
     z = rng.standard_normal(7)
-    return dataclasses.replace(
+    copy = dataclasses.replace(
         p, resistance=p.resistance * (1 + p.resistor_spread * z[0]) + p.output_impedance,
         load_resistance=p.load_resistance * (1 + p.resistor_spread * z[1]),
         inductance=p.inductance * (1 + p.inductor_spread * z[2]),
@@ -162,3 +174,8 @@ def manufactured(p, rng):
         threshold=p.threshold + p.threshold_spread * z[4],
         transconductance=p.transconductance * (1 + p.transconductance_spread * z[5]),
         diode_saturation_current=p.diode_saturation_current * math.exp(p.diode_spread * z[6]))
+    for field in dataclasses.fields(copy):
+        (low, high), value = field.metadata["allowed"], getattr(copy, field.name)
+        if not low <= value <= high:
+            raise ValueError(f"{field.name} = {value:g} of this copy is outside the allowed range [{low:g}, {high:g}]: a spread is too large")
+    return copy

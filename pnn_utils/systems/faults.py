@@ -4,6 +4,8 @@ import time
 
 import numpy as np
 
+from pnn_utils.systems.base import check_number, check_whole
+
 KINDS = ("error", "hang", "lost_connection", "wrong_shape", "not_finite", "clipped")
 
 
@@ -26,11 +28,15 @@ class Faulty:
 
     Raises
     ------
+    TypeError
+        If a number is none.
     ValueError
-        If a kind is unknown, or the probabilities are negative or add up to more than 1.
+        If a number is out of range, a kind is unknown, or the probabilities are negative or add up to more than 1.
     """
 
     def __init__(self, measure, output_dim, rates, seed=0, hang_s=1.0, full_scale=1.0):
+        check_whole(1, output_dim=output_dim)
+        check_number(0, hang_s=hang_s, **{f"rate of {kind}": rate for kind, rate in rates.items()})
         unknown = sorted(set(rates) - set(KINDS))
         if unknown or min(rates.values(), default=0) < 0 or sum(rates.values()) > 1:
             raise ValueError(f"rates are {rates}; expected probabilities that add up to at most 1, of {', '.join(KINDS)}")

@@ -20,6 +20,8 @@ import numpy as np
 import scipy.linalg
 from numpy.polynomial import legendre
 
+from pnn_utils.systems.base import check_number, check_whole
+
 
 @dataclasses.dataclass(frozen=True)
 class PlateModes:
@@ -54,7 +56,7 @@ def free_plate_modes(n_modes, poisson, aspect=1.0, degree=14):
     poisson : float
         Poisson's ratio, above -1 and below 0.5.
     aspect : float
-        a / b, positive.
+        a / b, 1e-6 to 1e6.
     degree : int
         Highest degree of the polynomials in each direction, 2 to 40; 14 gives ten modes to 1e-6 and sixteen to 1e-4.
 
@@ -64,13 +66,17 @@ def free_plate_modes(n_modes, poisson, aspect=1.0, degree=14):
 
     Raises
     ------
+    TypeError
+        If an argument is not a number.
     ValueError
         If an argument is out of its range, or the basis has fewer modes than wanted.
     """
+    check_number(-np.inf, poisson=poisson, aspect=aspect)
+    check_whole(-np.inf, n_modes=n_modes, degree=degree)
     if not -1 < poisson < 0.5:
         raise ValueError(f"Poisson's ratio is {poisson}; expected above -1 and below 0.5")
-    if not 0 < aspect < np.inf:
-        raise ValueError(f"aspect is {aspect}; expected a positive number")
+    if not 1e-6 <= aspect <= 1e6:
+        raise ValueError(f"aspect is {aspect}; expected a positive number, 1e-6 to 1e6")
     if not 2 <= degree <= 40:
         raise ValueError(f"degree is {degree}; expected 2 to 40")
     if not 1 <= n_modes <= (degree + 1) ** 2 - 3:

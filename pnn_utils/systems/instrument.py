@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-from pnn_utils.systems.base import PhysicalSystem
+from pnn_utils.systems.base import PhysicalSystem, check_number, check_whole
 
 EVENTS = ("errors", "timeouts", "lost_connections", "wrong_shapes", "not_finite", "clipped")
 LONGEST_WAIT = 60.0  # s
@@ -60,9 +60,11 @@ class Instrument(PhysicalSystem):
     Raises
     ------
     TypeError
-        If `measure` or `reconnect` cannot be called.
+        If `measure` or `reconnect` cannot be called, or a number is none.
     ValueError
         If a number is out of range.
+    InstrumentError
+        By the call, if a portion failed at every attempt.
 
     Notes
     -----
@@ -85,17 +87,13 @@ class Instrument(PhysicalSystem):
             raise TypeError(f"measure is {measure!r} and reconnect {reconnect!r}; expected something to call")
         sizes = {"input_dim": input_dim, "param_dim": param_dim, "output_dim": output_dim, "attempts": attempts}
         sizes |= {} if rows_per_call is None else {"rows_per_call": rows_per_call}
-        for name, value in sizes.items():
-            if value < 1:
-                raise ValueError(f"{name} is {value}; expected at least 1")
-        seconds = {"interval": interval, "first_wait": first_wait, "pass_time": pass_time, "warm_up": warm_up}
-        for name, value in seconds.items():
-            if not 0 <= value < np.inf:
-                raise ValueError(f"{name} is {value}; expected a number of at least 0")
+        check_whole(1, **sizes)
+        check_whole(0, warm_up=warm_up)
+        check_number(0, interval=interval, first_wait=first_wait, pass_time=pass_time)
         if timeout is not None and not timeout > 0:
             raise ValueError(f"timeout is {timeout} s; expected more than 0, or None")
         for name, pair in (("input_range", input_range), ("param_range", param_range), ("limits", limits)):
-            if pair is not None and not pair[0] < pair[1]:
+            if pair is not None and (len(pair) != 2 or not pair[0] < pair[1]):
                 raise ValueError(f"{name} is {pair}; expected (low, high) with low < high")
         self.input_dim, self.param_dim, self.output_dim = input_dim, param_dim, output_dim
         self.input_range, self.param_range = input_range, param_range

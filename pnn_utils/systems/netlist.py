@@ -7,6 +7,8 @@ import tempfile
 
 import numpy as np
 
+from pnn_utils.systems.base import check_number
+
 HOLD_EDGE = 1e-9  # s: the drive's steps as ramps, centred on the step; shifts nothing to first order
 
 
@@ -27,8 +29,21 @@ def netlist(p, drive, reltol=1e-6, results="waveform.txt"):
     Returns
     -------
     str
+
+    Raises
+    ------
+    TypeError
+        If `reltol` is not a number, or the drive not of numbers.
+    ValueError
+        If `reltol` is not between 0 and 1, or the drive is not one row of finite voltages, at least one.
     """
-    drive = np.asarray(drive, dtype=float)
+    check_number(1e-15, 1, reltol=reltol)
+    drive = np.asarray(drive)
+    if drive.dtype.kind not in "fiu":
+        raise TypeError(f"drive has dtype {drive.dtype}; expected real numbers")
+    if drive.ndim != 1 or not drive.size or not np.isfinite(drive).all():
+        raise ValueError(f"drive has shape {drive.shape}; expected (samples,), at least one, all finite")
+    drive = drive.astype(float)
     edge, half = np.arange(len(drive)) * p.sample_interval, HOLD_EDGE / 2
     # Rest for one interval first, so that the first step is centred on its time like all the others.
     times = np.column_stack([edge - half, edge + half]).ravel() + p.sample_interval
@@ -77,6 +92,8 @@ def run_ngspice(p, drive, reltol=1e-6):
     ------
     FileNotFoundError
         If there is no ngspice.
+    TypeError, ValueError
+        If `netlist` refuses the drive or the tolerance.
     RuntimeError
         If ngspice fails or stops early; the message holds what it said.
     """

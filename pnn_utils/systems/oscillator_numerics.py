@@ -30,6 +30,8 @@ References
 import numba
 import numpy as np
 
+from pnn_utils.systems.base import check_whole
+
 STRIP = 16  # rows at once: 16 float32 of a column of a matrix are one cache line
 
 
@@ -42,10 +44,17 @@ class Tableau:
         Row i has the i weights of the stages before it.
     b, v : sequence of float
         Weights of the final angles and of the final velocities.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many weights as stages, or a stage weighs one that comes later.
     """
 
     def __init__(self, a, b, v):
         self.stages = len(b)
+        if not len(a) == len(b) == len(v) > 0 or any(len(row) > i and np.any(row[i:]) for i, row in enumerate(a)):
+            raise ValueError(f"there are {len(a)} rows of a, {len(b)} of b and {len(v)} of v; expected as many, at least one, and row i with i weights")
         self.a = np.zeros((self.stages, self.stages))
         for i, row in enumerate(a):
             self.a[i, : len(row)] = row
@@ -74,7 +83,15 @@ def stoermer(steps, differences=5):
     -------
     Tableau
         Stage j is the time j h. The force at h is evaluated at q(0) + h^2 q''(0) / 2, before q(h) is known better.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not a whole number.
+    ValueError
+        If one is out of its range.
     """
+    check_whole(-np.inf, steps=steps, differences=differences)
     if steps < 2 or not 0 <= differences <= 8:
         raise ValueError(f"steps = {steps}, differences = {differences}; expected steps >= 2 and 0 <= differences <= 8")
     h, a = 1 / steps, np.zeros((steps, steps))
@@ -104,7 +121,14 @@ STOERMER_8 = stoermer(8)
 
 
 def n_couplings(n_oscillators):
-    """Return the number of couplings among `n_oscillators`: N (N - 1) / 2."""
+    """Return the number of couplings among `n_oscillators`: N (N - 1) / 2.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `n_oscillators` is not a whole number of at least 0.
+    """
+    check_whole(0, n_oscillators=n_oscillators)
     return n_oscillators * (n_oscillators - 1) // 2
 
 
@@ -149,7 +173,19 @@ def force_matrix(couplings, n_oscillators, out=None):
     n_oscillators : int
     out : ndarray, shape (N, N), optional
         Where to write it; fresh memory of this size costs as much as the work itself.
+
+    Raises
+    ------
+    TypeError
+        If the couplings are not float32 or float64, or `n_oscillators` is not a whole number.
+    ValueError
+        If there are not N (N - 1) / 2 couplings.
     """
+    # The compiled loop looks at no bounds.
+    if couplings.dtype not in (np.float32, np.float64):
+        raise TypeError(f"couplings have dtype {couplings.dtype}; expected float32 or float64")
+    if couplings.shape != (n_couplings(n_oscillators),):
+        raise ValueError(f"couplings have shape {couplings.shape}; expected ({n_couplings(n_oscillators)},) for {n_oscillators} oscillators")
     matrix = np.empty((n_oscillators, n_oscillators), couplings.dtype) if out is None else out
     unpack(couplings, matrix)
     np.fill_diagonal(matrix, -1 - matrix.sum(1))

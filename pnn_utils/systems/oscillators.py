@@ -21,7 +21,7 @@ import dataclasses
 
 import numpy as np
 
-from pnn_utils.systems.base import PhysicalSystem, make_parameters, parameter
+from pnn_utils.systems.base import PhysicalSystem, check_whole, make_parameters, parameter
 from pnn_utils.systems.oscillator_numerics import STOERMER_8, combine, force_matrix, march, n_couplings
 
 
@@ -58,8 +58,10 @@ class Oscillators(PhysicalSystem):
 
     Raises
     ------
+    TypeError
+        If a change names a parameter that the table does not have, or a number, seeds included, is none.
     ValueError
-        If `n_oscillators` < 2 or `n_read` is not between 1 and `n_oscillators`.
+        If `n_oscillators` < 2 or `n_read` is not between 1 and `n_oscillators`, or another number is out of its range.
 
     Notes
     -----
@@ -82,6 +84,7 @@ class Oscillators(PhysicalSystem):
     def __init__(self, seed=0, noise_seed=0, ideal=False, n_oscillators=10, n_read=None, tableau=STOERMER_8, **changes):
         super().__init__(noise_seed)
         n_read = n_oscillators if n_read is None else n_read
+        check_whole(-np.inf, n_oscillators=n_oscillators, n_read=n_read)
         if n_oscillators < 2 or not 1 <= n_read <= n_oscillators:
             raise ValueError(f"n_oscillators = {n_oscillators}, n_read = {n_read}; expected n_oscillators >= 2 and 1 <= n_read <= n_oscillators")
         self.parameters = p = make_parameters(OscillatorParameters, ideal, **changes)

@@ -17,7 +17,7 @@ import dataclasses
 
 import numpy as np
 
-from pnn_utils.systems.base import PhysicalSystem, make_parameters, parameter
+from pnn_utils.systems.base import PhysicalSystem, check_whole, make_parameters, parameter
 from pnn_utils.systems.plate_equations import state_space
 from pnn_utils.systems.plate_solver import modal, run
 
@@ -88,6 +88,13 @@ class Plate(PhysicalSystem):
     **changes
         Values of `PlateParameters` to change, by name.
 
+    Raises
+    ------
+    TypeError
+        If a change names a parameter that the table does not have, or a number, seeds included, is none.
+    ValueError
+        If a number is out of its range.
+
     Examples
     --------
     >>> device = Plate(seed=0, ideal=True)
@@ -103,6 +110,7 @@ class Plate(PhysicalSystem):
     def __init__(self, seed=0, noise_seed=0, ideal=False, samples=196, steps_per_sample=1, **changes):
         super().__init__(noise_seed)
         self.parameters = p = make_parameters(PlateParameters, ideal, **changes)
+        check_whole(1, samples=samples, steps_per_sample=steps_per_sample)
         self.input_dim = self.output_dim = samples
         self.pass_time = p.periods * samples / p.sample_rate + p.rest
         self.steps_per_sample = steps_per_sample

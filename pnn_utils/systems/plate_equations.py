@@ -82,6 +82,13 @@ def state_space(p, seed=0):
     Returns
     -------
     StateSpace
+
+    Raises
+    ------
+    TypeError
+        If the seed is not a whole number.
+    ValueError
+        If it is negative, or with these parameters, such as a coil wider than the plate, no modes can be found.
     """
     glue, desk, sheet, driver, losses = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(5))
     thickness = p.thickness * (1 + p.size_tolerance * sheet.standard_normal())

@@ -24,7 +24,7 @@ import numpy as np
 import scipy.fft
 from scipy.special import erf
 
-from pnn_utils.systems.base import PhysicalSystem, make_parameters, parameter
+from pnn_utils.systems.base import PhysicalSystem, check_number, check_whole, make_parameters, parameter
 
 LIGHT_SPEED = 299_792_458.0  # m/s, exact
 
@@ -79,6 +79,13 @@ class SHG(PhysicalSystem):
     **changes
         Values of `SHGParameters` to change, by name.
 
+    Raises
+    ------
+    TypeError
+        If a change names a parameter that the table does not have, or a number, seeds included, is none.
+    ValueError
+        If a number is out of its range.
+
     Examples
     --------
     >>> device = SHG(seed=0, ideal=True)
@@ -94,6 +101,7 @@ class SHG(PhysicalSystem):
     def __init__(self, seed=0, noise_seed=0, ideal=False, points_per_channel=2, **changes):
         super().__init__(noise_seed)
         self.parameters = p = make_parameters(SHGParameters, ideal, **changes)
+        check_whole(1, 1000, points_per_channel=points_per_channel)
         self.points_per_channel = points_per_channel
         n_channels = self.input_dim + self.param_dim
         points = n_channels * points_per_channel
@@ -184,7 +192,13 @@ def laser_field(frequency, duration):
         Offset from the centre, in Hz.
     duration : float
         Intensity full width at half maximum in time, in seconds; the spectrum's is 2 ln 2 / (pi duration).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the duration is not a number above 0.
     """
+    check_number(1e-30, duration=duration)
     width = 2 * np.log(2) / (np.pi * duration)
     return np.exp(-2 * np.log(2) * (frequency / width) ** 2)
 
@@ -198,7 +212,14 @@ def crosstalk_matrix(n_channels, spot):
     spot : float
         Standard deviation in channels; 0 gives the identity. Rows sum to 1: no light is lost between
         channels, only at the two ends.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `n_channels` is not a whole number of at least 1, or `spot` not a number of at least 0.
     """
+    check_whole(1, n_channels=n_channels)
+    check_number(0, spot=spot)
     if spot == 0:
         return np.eye(n_channels)
     distance = np.arange(n_channels)[:, None] - np.arange(n_channels)
@@ -258,13 +279,23 @@ def refractive_indices(wavelength):
     -------
     (n_o, n_e)
 
+    Raises
+    ------
+    TypeError, ValueError
+        If a wavelength is not a number, or one for which the equations have no finite solution.
+
     References
     ----------
     .. [1] K. Kato, IEEE J. Quantum Electron. 22, 1013 (1986).
     """
-    square = (np.asarray(wavelength) * 1e6) ** 2
+    wavelength = np.asarray(wavelength)
+    if wavelength.dtype.kind not in "fiu":
+        raise TypeError(f"wavelength has dtype {wavelength.dtype}; expected numbers")
+    square = (wavelength * 1e6) ** 2
     n_o = np.sqrt(2.7359 + 0.01878 / (square - 0.01822) - 0.01354 * square)
     n_e = np.sqrt(2.3753 + 0.01224 / (square - 0.01667) - 0.01516 * square)
+    if not (np.isfinite(n_o) & np.isfinite(n_e)).all():
+        raise ValueError(f"wavelength is {wavelength} m; expected wavelengths for which the Sellmeier equations hold, 0.2 to 3 micrometres")
     return n_o, n_e
 
 
@@ -275,10 +306,21 @@ def phase_matching_angle(wavelength):
     ----------
     wavelength : float
         Of the fundamental, in metres.
+
+    Raises
+    ------
+    TypeError
+        If the wavelength is not a number.
+    ValueError
+        If at no angle such light is doubled with matched phases.
     """
+    check_number(1e-7, 1e-5, wavelength=wavelength)
     n_fundamental, _ = refractive_indices(wavelength)
     n_o, n_e = refractive_indices(wavelength / 2)
-    return np.arcsin(np.sqrt((n_fundamental**-2 - n_o**-2) / (n_e**-2 - n_o**-2)))
+    share = (n_fundamental**-2 - n_o**-2) / (n_e**-2 - n_o**-2)
+    if not 0 <= share <= 1:
+        raise ValueError(f"wavelength is {wavelength:g} m; expected one that the crystal can double with matched phases, about 0.41 to 3.3 micrometres")
+    return np.arcsin(np.sqrt(share))
 
 
 def wave_vectors(wavelength):
@@ -294,6 +336,11 @@ def wave_vectors(wavelength):
     k_fundamental, k_harmonic : callables
         Wave vector in rad/m as a function of angular frequency in rad/s: ordinary wave, and extraordinary
         wave at the phase-matching angle.
+
+    Raises
+    ------
+    TypeError, ValueError
+        See `phase_matching_angle`.
     """
     angle = phase_matching_angle(wavelength)
 
@@ -317,7 +364,15 @@ def phase_matching(frequency, wavelength, crystal_length):
         Offset from the centre of the second harmonic, in Hz.
     wavelength, crystal_length : float
         Phase-matched fundamental and crystal length, in metres.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a number is none or out of range; see `phase_matching_angle`.
     """
+    check_number(0, crystal_length=crystal_length)
+    if frequency.dtype.kind not in "fiu":
+        raise TypeError(f"frequency has dtype {frequency.dtype}; expected numbers")
     k_fundamental, k_harmonic = wave_vectors(wavelength)
     omega = 2 * np.pi * (2 * LIGHT_SPEED / wavelength + frequency)
     mismatch = k_harmonic(omega) - 2 * k_fundamental(omega / 2)

@@ -15,6 +15,7 @@ References
 """
 
 import math
+import numbers
 
 import numba
 import numpy as np
@@ -54,12 +55,22 @@ def simulate(p, drive, substeps=2, delay=None):
 
     Raises
     ------
+    TypeError
+        If drive or delay hold something else than real numbers.
     ValueError
-        If `substeps` is not a positive integer.
+        If `substeps` is not a positive integer, or drive and delay are not of one shape (n, samples).
     """
-    if substeps != int(substeps) or substeps < 1:
+    if not isinstance(substeps, numbers.Real) or not 1 <= substeps < np.inf or substeps != int(substeps):
         raise ValueError(f"substeps = {substeps!r}; expected an integer of at least 1")
+    for name, values in (("drive", drive), ("delay", drive if delay is None else delay)):
+        if np.asarray(values).dtype.kind not in "fiu":
+            raise TypeError(f"{name} has dtype {np.asarray(values).dtype}; expected real numbers")
+        # The compiled loop looks at no bounds.
+        if np.ndim(values) != 2 or np.shape(values) != np.shape(drive):
+            raise ValueError(f"{name} has shape {np.shape(values)} and drive {np.shape(drive)}; expected (n, samples) for both")
     drive = np.ascontiguousarray(drive, dtype=np.float64)
+    if not drive.size:
+        return np.zeros_like(drive)
     matrix, inputs = propagator(p, p.sample_interval / substeps)
     thermal = p.temperature * BOLTZMANN_OVER_CHARGE
     share = -inputs[2, 1] * p.junction_capacitance * substeps / p.sample_interval

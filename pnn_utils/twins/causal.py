@@ -2,6 +2,9 @@
 
 import torch
 
+from pnn_utils.pat import check_rows
+from pnn_utils.systems.base import check_whole
+
 
 class CausalNetwork(torch.nn.Module):
     """Dilated causal convolutions with residual connections (a temporal convolutional network), plus a linear one over all lags.
@@ -19,8 +22,10 @@ class CausalNetwork(torch.nn.Module):
 
     Raises
     ------
+    TypeError
+        If a number is not a whole one.
     ValueError
-        If the dimensions are not those of a waveform in and a waveform out.
+        If the dimensions are not those of a waveform in and a waveform out, or a number is below 1.
 
     References
     ----------
@@ -29,8 +34,14 @@ class CausalNetwork(torch.nn.Module):
 
     def __init__(self, input_dim, param_dim, output_dim, channels=8, dilations=(1, 4, 16, 48), generator=None):
         super().__init__()
+        for dilation in dilations:
+            check_whole(1, dilation=dilation)
+        check_whole(1, input_dim=input_dim, channels=channels)
+        check_whole(0, param_dim=param_dim, output_dim=output_dim)
         if input_dim != output_dim or param_dim:
             raise ValueError(f"dimensions are {input_dim}, {param_dim}, {output_dim}; expected as many samples out as in, and no parameter controls")
+        if not dilations and channels > 1:
+            raise ValueError(f"channels is {channels} without dilations; expected dilations, at least one")
         self.settings = {"input_dim": input_dim, "param_dim": param_dim, "output_dim": output_dim, "channels": channels, "dilations": list(dilations)}
         self.dilations = list(dilations)
         widths = [1] + [channels] * len(dilations)
@@ -54,6 +65,14 @@ class CausalNetwork(torch.nn.Module):
         self.output_sd.copy_(y.std())
 
     def forward(self, x, theta):
+        """Return the predicted waveform, shape (n, samples), for drives of shape (n, samples); theta has no columns.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the drives are not of the model's dtype or shape.
+        """
+        check_rows("x", x, len(self.kernel), self.kernel.dtype)
         x = x / self.input_sd
         signal = x[:, None]
         for n, (layer, dilation) in enumerate(zip(self.convolutions, self.dilations, strict=True)):

@@ -2,6 +2,9 @@
 
 import torch
 
+from pnn_utils.pat import check_rows
+from pnn_utils.systems.base import check_whole
+
 
 class Convolution(torch.nn.Module):
     """Convolution of the drive, and a correction: a filtered drive times powers of another one, filtered again.
@@ -19,6 +22,8 @@ class Convolution(torch.nn.Module):
 
     Raises
     ------
+    TypeError
+        If a dimension is not a whole number.
     ValueError
         If the dimensions are not those of a waveform in and a waveform out.
 
@@ -30,6 +35,8 @@ class Convolution(torch.nn.Module):
 
     def __init__(self, input_dim, param_dim, output_dim):
         super().__init__()
+        check_whole(1, input_dim=input_dim)
+        check_whole(0, param_dim=param_dim, output_dim=output_dim)
         if input_dim != output_dim or param_dim:
             raise ValueError(f"dimensions are {input_dim}, {param_dim}, {output_dim}; expected as many samples out as in, and no parameter controls")
         self.settings = {"input_dim": input_dim, "param_dim": param_dim, "output_dim": output_dim}
@@ -64,6 +71,14 @@ class Convolution(torch.nn.Module):
         return x @ self.kernel[self.column] + self.constant
 
     def forward(self, x, theta):
+        """Return the predicted waveform, shape (n, samples), for drives of shape (n, samples); theta has no columns.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the drives are not of the model's dtype or shape.
+        """
+        check_rows("x", x, len(self.constant), self.kernel.dtype)
         slow, fast = x @ self.slow[self.column], x @ self.fast[self.column]
         first, second = self.modulation
         return self.linear_part(x, theta) + ((slow * fast) @ first[self.column] + (slow**2 * fast) @ second[self.column]) * self.output_sd

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from pnn_utils.files import write_json
+from pnn_utils.systems.base import check_number, check_whole
 from pnn_utils.twins.perceptron import Perceptron
 from pnn_utils.weights import load_tensors, save_tensors
 
@@ -27,7 +28,13 @@ def random_controls(device, n, rng):
     -------
     x : ndarray, shape (n, input_dim), float32
     theta : ndarray, shape (n, param_dim), float32
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `n` is not a whole number of at least 0.
     """
+    check_whole(0, n=n)
     x = rng.uniform(*device.input_range, (n, device.input_dim)).astype(np.float32)
     theta = rng.uniform(*device.param_range, (n, device.param_dim)).astype(np.float32)
     return x, theta
@@ -50,17 +57,37 @@ def noise_variance(device, x, theta, repeats):
 
     Raises
     ------
+    TypeError
+        If repeats is not a whole number, or the device refuses the dtype of the controls.
     ValueError
-        If repeats is below 2.
+        If repeats is below 2, there are no rows, or the device refuses the controls.
     """
+    check_whole(-np.inf, repeats=repeats)
+    if not len(x):
+        raise ValueError("there are no rows; expected at least one")
     if repeats < 2:
         raise ValueError(f"repeats is {repeats}; expected at least 2, a variance needs two readings")
     return np.var([device(x, theta) for _ in range(repeats)], axis=0, ddof=1).mean(0)
 
 
 def r_squared(predicted, measured):
-    """Return 1 - (mean squared error) / (variance of the measurement), per output, shape (output_dim,)."""
-    return 1 - ((predicted - measured) ** 2).mean(0) / measured.var(0)
+    """Return 1 - (mean squared error) / (variance of the measurement), per output, shape (output_dim,).
+
+    Raises
+    ------
+    TypeError
+        If they are not of numbers.
+    ValueError
+        If their shapes are not the same (n, output_dim), or the result is not finite: a measured output does not vary, or something is NaN.
+    """
+    if predicted.dtype.kind not in "fiu" or measured.dtype.kind not in "fiu":
+        raise TypeError(f"predicted has dtype {predicted.dtype} and measured {measured.dtype}; expected numbers")
+    if predicted.shape != measured.shape or measured.ndim != 2 or not len(measured):
+        raise ValueError(f"predicted has shape {predicted.shape} and measured {measured.shape}; expected the same, (n, outputs)")
+    found = 1 - ((predicted - measured) ** 2).mean(0) / measured.var(0)
+    if not np.isfinite(found).all():
+        raise ValueError(f"R^2 is {found}: a value is not finite or too large, or a measured output does not vary; expected finite values that vary")
+    return found
 
 
 def fit_twin(device, x, theta, y, *, twin=None, hidden=(256, 256), epochs=30, batch_size=128, learning_rate=2e-3,
@@ -96,13 +123,23 @@ def fit_twin(device, x, theta, y, *, twin=None, hidden=(256, 256), epochs=30, ba
 
     Raises
     ------
+    TypeError
+        If the arrays are not of numbers, or a number is none.
     ValueError
-        If the arrays' shapes do not match the device, a value is not finite, or there is no twin to refit.
+        If the arrays' shapes do not match the device, there are less than two rows for training, a value is not finite, a number is out of range,
+        or there is no twin to refit.
+    FloatingPointError
+        If the validation error was never finite.
     """
     if refit and twin is None:
         raise ValueError("refit is True but twin is None; expected a twin that was fitted before")
+    check_whole(1, epochs=epochs, batch_size=batch_size, patience=patience)
+    check_number(0, learning_rate=learning_rate)
+    check_number(0, 1, validation_fraction=validation_fraction)
     for name, values, width in (("x", x, device.input_dim), ("theta", theta, device.param_dim), ("y", y, device.output_dim)):
-        if values.shape != (len(x), width):
+        if values.dtype.kind not in "fiu":
+            raise TypeError(f"{name} has dtype {values.dtype}; expected numbers")
+        if not x.ndim or values.shape != (len(x), width):
             raise ValueError(f"{name} has shape {values.shape}; expected ({len(x)}, {width})")
         if not np.isfinite(values).all():
             raise ValueError(f"{name} holds {np.count_nonzero(~np.isfinite(values))} values that are not finite")
@@ -111,6 +148,8 @@ def fit_twin(device, x, theta, y, *, twin=None, hidden=(256, 256), epochs=30, ba
     x, theta, y = (torch.tensor(values).float() for values in (x, theta, y))
     order = torch.randperm(len(x), generator=generator)
     held = max(1, int(len(order) * validation_fraction))
+    if len(order) - held < 2:
+        raise ValueError(f"{len(order)} rows with {held} of them held out leave {len(order) - held} to train on; expected at least 2")
     valid, train = order[:held], order[held:]
     if not refit:
         twin.standardise(x[train], theta[train], y[train])
@@ -164,6 +203,11 @@ def judge_twin(twin, device, x, theta, repeats=4):
     -------
     dict
         ``r2`` and ``floor``, arrays of shape (output_dim,): R^2 against one reading, and the most that noise allows.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the device, the twin, `noise_variance` or `r_squared` refuse what they are given.
     """
     y = device(x, theta)
     noise = noise_variance(device, x, theta, repeats)
@@ -183,6 +227,13 @@ def save_twin(path, twin, made):
         Has ``settings``, the arguments that its constructor needs, of plain JSON types.
     made : dict
         Plain JSON types: device, seeds, numbers of pairs, settings, R^2.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be written.
+    TypeError, ValueError
+        If `made` is not a dict of plain JSON types, or the path holds a null byte.
     """
     described = {"kind": type(twin).__name__, "settings": twin.settings}
     save_tensors(path, twin.state_dict(), {"twin": described})
@@ -208,9 +259,9 @@ def load_twin(path, device, kind=Perceptron):
         If the file is damaged, holds something else than a twin, or a twin of another kind or shape.
     """
     weights, about = load_tensors(path)
-    if "twin" not in about:
-        raise ValueError(f"{path} holds no twin; what is told about it names {sorted(about) or 'nothing'}")
-    described = about["twin"]
+    described = about.get("twin") if isinstance(about, dict) else None
+    if not isinstance(described, dict) or not {"kind", "settings"} <= set(described):
+        raise ValueError(f"{path} holds no twin; what is told about it is {about!r:.200}")
     if described["kind"] != kind.__name__:
         raise ValueError(f"{path} holds a {described['kind']}; expected a {kind.__name__}")
     settings = described["settings"]

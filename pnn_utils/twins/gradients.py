@@ -8,6 +8,8 @@ two readings.
 import numpy as np
 import torch
 
+from pnn_utils.systems.base import check_number
+
 
 def gradient_quality(device, model, x, theta, rng, step=0.05):
     """Estimate the cosine between the gradients of a model and of the device.
@@ -43,6 +45,8 @@ def gradient_quality(device, model, x, theta, rng, step=0.05):
 
     Raises
     ------
+    TypeError
+        If the step is not a number, or the device refuses the dtype of the controls.
     ValueError
         If the step or the number of rows is out of range, or the readings' differences do not stand out of the noise.
 
@@ -50,6 +54,7 @@ def gradient_quality(device, model, x, theta, rng, step=0.05):
     -----
     Estimates of the cosine may exceed 1 by their error. The mean is over rows, so that rows with large gradients count for more, as they do in training.
     """
+    check_number(-np.inf, step=step)
     if not 0 < step < 0.5:
         raise ValueError(f"step is {step}; expected a share of the ranges above 0 and below 0.5")
     if len(x) < 10 or len(x) != len(theta):

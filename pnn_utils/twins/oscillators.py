@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from pnn_utils.systems import oscillator_numerics
+from pnn_utils.systems.base import check_number, check_whole
 from pnn_utils.systems.oscillator_numerics import STOERMER_8, adjoint, combine, march, n_couplings, pack_gradient
 
 DURATION = 0.5  # in units of 1/omega_0, as in the device
@@ -26,6 +27,11 @@ class OscillatorModel:
     duration : float
     tableau : Tableau
 
+    Raises
+    ------
+    TypeError, ValueError
+        If a number is none or out of range. By the call, if the shapes are wrong, or the numbers neither all float32 nor all float64.
+
     Notes
     -----
     x has shape (n, n_oscillators). theta has shape (param_dim,): the couplings, row by row of the upper triangle, and
@@ -33,16 +39,26 @@ class OscillatorModel:
     """
 
     def __init__(self, n_oscillators, n_read=None, duration=DURATION, tableau=STOERMER_8):
+        check_whole(2, n_oscillators=n_oscillators)
+        check_whole(1, n_oscillators, n_read=n_oscillators if n_read is None else n_read)
+        check_number(0, 1e6, duration=duration)
         self.n_oscillators, self.n_read, self.duration, self.tableau = n_oscillators, n_read, duration, tableau
 
     def __call__(self, x, theta):
         size = self.n_oscillators
         if theta.shape != (n_couplings(size) + size,):
             raise ValueError(f"theta has shape {tuple(theta.shape)}; expected ({n_couplings(size) + size},): one vector for the batch")
-        if x.shape[1:] != (size,):
+        _check_kinds(x, theta)
+        if x.ndim != 2 or x.shape[1:] != (size,):
             raise ValueError(f"x has shape {tuple(x.shape)}; expected (n, {size})")
         # In one piece: with theta[:k] and theta[k:] torch would build its gradient from two padded copies.
         return _Release.apply(x, theta, None, self.duration, self.tableau, self.n_read)
+
+
+def _check_kinds(*values):
+    kinds = {value.dtype for value in values}
+    if len(kinds) > 1 or not kinds <= {torch.float32, torch.float64}:
+        raise TypeError(f"angles, couplings and drives have dtypes {', '.join(str(value.dtype) for value in values)}; expected all float32 or all float64")
 
 
 def release(angles, couplings, drives, duration=DURATION, tableau=STOERMER_8, n_read=None):
@@ -66,20 +82,33 @@ def release(angles, couplings, drives, duration=DURATION, tableau=STOERMER_8, n_
 
     Raises
     ------
+    TypeError
+        If the tensors are neither all float32 nor all float64, or a number is none.
     ValueError
-        If the shapes do not belong together.
+        If the shapes do not belong together, or a number is out of range.
     """
-    size = angles.shape[-1]
+    _check_kinds(angles, couplings, drives)
+    check_number(0, 1e6, duration=duration)
+    size = angles.shape[-1] if angles.ndim else 0
+    check_whole(1, n_read=1 if n_read is None else n_read)
     if couplings.ndim == 2 and couplings.shape == (size, size):
         couplings = pack(couplings)
-    if angles.ndim != 2 or couplings.shape != (n_couplings(size),) or drives.shape not in ((size,), angles.shape):
+    if angles.ndim != 2 or (n_read or 1) > size or couplings.shape != (n_couplings(size),) or drives.shape not in ((size,), angles.shape):
         raise ValueError(f"angles {tuple(angles.shape)}, couplings {tuple(couplings.shape)} and drives {tuple(drives.shape)} do not belong together; "
                          "expected (n, N), (N (N - 1) / 2,) or (N, N), and (N,) or (n, N)")
     return _Release.apply(angles, couplings, drives, duration, tableau, n_read)
 
 
 def pack(matrix):
-    """Return the couplings (C_ij + C_ji) / 2 for i < j, row by row, of a square matrix C; differentiable."""
+    """Return the couplings (C_ij + C_ji) / 2 for i < j, row by row, of a square matrix C; differentiable.
+
+    Raises
+    ------
+    ValueError
+        If the matrix is not square.
+    """
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"the matrix has shape {tuple(matrix.shape)}; expected a square one")
     rows, columns = torch.triu_indices(*matrix.shape, 1, device=matrix.device)
     return (matrix[rows, columns] + matrix[columns, rows]) / 2
 
@@ -99,7 +128,18 @@ def motion(angles, couplings, drives, times, tableau=STOERMER_8):
     Returns
     -------
     angles, velocities : torch.Tensor, shape (len(times), n, N)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As by `release`, or if there are no times.
     """
+    _check_kinds(angles, couplings, drives)
+    times = list(times)
+    if not times or angles.ndim != 2 or drives.shape not in (angles.shape[1:], angles.shape):
+        raise ValueError(f"{len(times)} times, angles {tuple(angles.shape)} and drives {tuple(drives.shape)}; expected some, (n, N), and (N,) or (n, N)")
+    for time in times:
+        check_number(0, 1e6, time=time)
     matrix = force_matrix(pack(couplings) if couplings.ndim == 2 else couplings, angles.shape[-1])
     found = []
     for time in times:
@@ -109,7 +149,13 @@ def motion(angles, couplings, drives, times, tableau=STOERMER_8):
 
 
 def force_matrix(couplings, size):
-    """Return the symmetric A of q'' = A sin q + e, shape (N, N), without gradients."""
+    """Return the symmetric A of q'' = A sin q + e, shape (N, N), without gradients.
+
+    Raises
+    ------
+    TypeError, ValueError
+        See `pnn_utils.systems.oscillator_numerics.force_matrix`.
+    """
     if couplings.is_cpu:
         return torch.from_numpy(oscillator_numerics.force_matrix(couplings.detach().contiguous().numpy(), size))
     rows, columns = torch.triu_indices(size, size, 1, device=couplings.device)

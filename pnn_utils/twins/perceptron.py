@@ -2,6 +2,8 @@
 
 import torch
 
+from pnn_utils.systems.base import check_whole
+
 
 class Perceptron(torch.nn.Module):
     """A multilayer perceptron from all controls to the measured values, with fixed standardisation.
@@ -15,6 +17,11 @@ class Perceptron(torch.nn.Module):
     generator : torch.Generator, optional
         Source of the initial weights.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If a width is not a whole number, or not at least 1 (0 for the one kind of control that the device lacks).
+
     Notes
     -----
     ``twin(x, theta)`` takes tensors of shape (n, input_dim) and (n, param_dim) in control units and returns
@@ -23,6 +30,9 @@ class Perceptron(torch.nn.Module):
 
     def __init__(self, input_dim, param_dim, output_dim, hidden=(256, 256), generator=None):
         super().__init__()
+        check_whole(0, input_dim=input_dim, param_dim=param_dim)
+        for width in (input_dim + param_dim, *hidden, output_dim):
+            check_whole(1, width=width)
         self.settings = {"input_dim": input_dim, "param_dim": param_dim, "output_dim": output_dim, "hidden": list(hidden)}
         widths = (input_dim + param_dim, *hidden, output_dim)
         self.layers = torch.nn.ModuleList(
@@ -43,6 +53,18 @@ class Perceptron(torch.nn.Module):
             getattr(self, f"{name}_sd").copy_(values.std(0).clamp_min(1e-12))
 
     def forward(self, x, theta):
+        """Return the predicted measurement; see the class.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the controls are not of the model's dtype, or their shapes do not fit.
+        """
+        kind, width = self.layers[0].weight.dtype, self.layers[0].in_features
+        if not x.dtype == theta.dtype == kind:
+            raise TypeError(f"x has dtype {x.dtype} and theta {theta.dtype}; expected {kind}")
+        if not x.ndim or not theta.ndim or x.shape[:-1] != theta.shape[:-1] or x.shape[-1] + theta.shape[-1] != width:
+            raise ValueError(f"x has shape {tuple(x.shape)} and theta {tuple(theta.shape)}; expected as many rows, and {width} controls together")
         hidden = (torch.cat([x, theta], dim=-1) - self.control_mean) / self.control_sd
         for layer in self.layers[:-1]:
             hidden = torch.nn.functional.silu(layer(hidden))

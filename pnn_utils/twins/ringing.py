@@ -14,6 +14,9 @@ import scipy.linalg
 import scipy.optimize
 import torch
 
+from pnn_utils.pat import check_rows
+from pnn_utils.systems.base import check_number, check_whole
+
 LANES = 16  # waveforms that the inner loop advances together
 NAMES = ("inductance", "resistance", "leak", "g1", "v1", "s1", "g2", "v2", "s2", "gain_in", "offset_in", "gain_out", "offset_out")
 
@@ -30,13 +33,16 @@ class Ringing(torch.nn.Module):
 
     Raises
     ------
+    TypeError
+        If a number is not a whole one.
     ValueError
         If the dimensions are not those of a waveform in and a waveform out, or there are no substeps.
     """
 
     def __init__(self, input_dim, param_dim, output_dim, substeps=4):
         super().__init__()
-        if input_dim != output_dim or param_dim or substeps < 1:
+        check_whole(0, input_dim=input_dim, param_dim=param_dim, output_dim=output_dim, substeps=substeps)
+        if not input_dim or input_dim != output_dim or param_dim or substeps < 1:
             raise ValueError(f"dimensions are {input_dim}, {param_dim}, {output_dim}, substeps {substeps}; expected as many samples out as in, "
                              "no parameter controls, at least 1 substep")
         self.settings = {"input_dim": input_dim, "param_dim": param_dim, "output_dim": output_dim, "substeps": substeps}
@@ -44,7 +50,14 @@ class Ringing(torch.nn.Module):
         self.register_buffer("constants", torch.zeros(len(NAMES), dtype=torch.float64))
 
     def forward(self, x, theta):
-        """Return the predicted waveform, shape (n, samples), for drives of shape (n, samples); theta has no columns."""
+        """Return the predicted waveform, shape (n, samples), for drives of shape (n, samples); theta has no columns.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the drives are neither float32 nor float64, or their shape is wrong.
+        """
+        check_rows("x", x, self.settings["input_dim"], torch.float64 if x.dtype == torch.float64 else torch.float32)
         return _Ringing.apply(x, self.constants, self.substeps)
 
 
@@ -69,15 +82,27 @@ def fit_ringing(device, x, theta, y, start, substeps=4, rows=1000):
 
     Raises
     ------
+    TypeError
+        If the pairs are not of numbers, or a number of the guess is none.
     ValueError
-        If the guess misses or adds a name, or the pairs' shapes are wrong.
+        If the guess misses or adds a name or is 0 where it divides, or the pairs' shapes are wrong, they are not finite or hardly differ.
     """
+    check_whole(1, rows=rows)
     if set(start) != set(NAMES):
         raise ValueError(f"start has the names {sorted(start)}; expected {sorted(NAMES)}")
     if x.shape != y.shape or x.ndim != 2 or x.shape[1] != device.input_dim:
         raise ValueError(f"x has shape {x.shape} and y {y.shape}; expected (n, {device.input_dim}) for both")
+    for name, values in (("x", x), ("y", y)):
+        if values.dtype.kind not in "fiu":
+            raise TypeError(f"{name} has dtype {values.dtype}; expected numbers")
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name} holds {np.count_nonzero(~np.isfinite(values))} values that are not finite")
+    check_number(-1e6, 1e6, **{name: value for name, value in start.items() if name != "inductance"})
+    check_number(1e-6, 1e6, inductance=start["inductance"])
     twin = Ringing(device.input_dim, device.param_dim, device.output_dim, substeps)
     x, y = np.asarray(x[:rows], np.float64), np.asarray(y[:rows], np.float64)
+    if not y.size or not y.std() > 0:
+        raise ValueError("all readings are the same; expected readings that differ")
     first = np.array([start[name] for name in NAMES], dtype=float)
     scale = np.maximum(np.abs(first), 0.05)
 

@@ -6,6 +6,8 @@ better models could reach, and to measure by what angle other gradients miss.
 
 import torch
 
+from pnn_utils.pat import check_rows
+
 
 class ExactSHG:
     """The noiseless response of one copy of the SHG device, differentiable.
@@ -18,6 +20,11 @@ class ExactSHG:
     -----
     ``model(x, theta)`` takes and gives what the device does, as tensors of shapes (n, 50), in float32 or float64. Shot and read noise,
     pulse energy noise and the slow power cycle are left out.
+
+    Raises
+    ------
+    TypeError, ValueError
+        By the call: if the controls are neither float32 nor float64, or their shapes are wrong.
     """
 
     def __init__(self, device):
@@ -26,6 +33,8 @@ class ExactSHG:
             torch.from_numpy(values) for values in (device._gain, device._mixing, device._field, device._weights))
 
     def __call__(self, x, theta):
+        for name, values in (("x", x), ("theta", theta if theta.ndim == 2 else theta[None])):
+            check_rows(name, values, len(self.gain) // 2, torch.float64 if x.dtype == torch.float64 else torch.float32)
         p, real = self.parameters, x.dtype
         controls = torch.stack([x, theta.expand_as(x)], 2).flatten(1)  # data on even, parameters on odd channels
         amplitude = controls + p.response_curvature * (torch.sin(torch.pi / 2 * controls) - controls)
