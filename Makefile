@@ -15,7 +15,7 @@ reproduce: $(ENVIRONMENT)  ## rebuild everything from raw data and compare it wi
 	dvc repro --force
 	python -m pnn_utils.metrics compare .venv/committed/data/metrics
 
-reproduce-long: data  ## hours: train the networks whose weights notebook 08 reads; a stopped run resumes, RETRAIN=--again starts from nothing
+reproduce-long: data  ## hours: oscillators with a gap on Fashion-MNIST; a stopped run resumes, RETRAIN=--again starts from nothing
 	python -m pnn_utils.fashion $(RETRAIN)
 
 quick: data  ## run every notebook at its defaults, each on one core, into a scratch folder

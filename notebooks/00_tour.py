@@ -171,9 +171,10 @@ display(Markdown("\n".join(lines)))
 # makes of the same point.
 #
 # Below the figure stand three sliders, if this page is running (Jupyter, Binder): the light's noise as a multiple of shot noise, an error of every weight of
-# the model (relative, standard deviation), and the number of layers. With depth the model's own chain drifts away from the device and the early layers'
-# gradients go astray, even past 90°; PAT starts each layer from what was measured. Noise disturbs PAT's single gradient, too, but differently at every
-# step, so that it averages out; an error of the model does not.
+# the model (relative, standard deviation), and the number of layers. With depth the model's own chain drifts away from the device, and its gradient with
+# it; PAT starts each layer from what was measured. Noise disturbs PAT's single gradient, too, but differently at every step, so that it averages out; an
+# error of the model does not. This is one network at one random start: the layers scatter, and PAT's angle is not the smaller one at each of them.
+# [03_pat_vs_in_silico](03_pat_vs_in_silico.ipynb) has the averages.
 
 # %%
 error_draws = [torch.randn(p.shape, generator=torch.Generator().manual_seed(n)) for n, p in enumerate(twin.parameters())]

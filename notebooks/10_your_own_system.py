@@ -354,3 +354,21 @@ for label, group, key in [*((f"{label}, {pairs:,} pairs", results, f"{method}_{{
                           ("digital: logistic regression", baselines, "linear_{}"), ("chance: the most frequent digit", baselines, "chance_{}")]:
     lines.append(f"| {label} | not in the paper | " + " | ".join(percent(group[key.format(name)]["accuracy"]) for name in NAMES) + " |")
 display(Markdown("\n".join(lines)))
+
+# %% [markdown]
+# ## What this shows, and what not
+#
+# **Nothing of the device was needed but its readings.** Both devices learn, far above chance and above their untrained selves: 46 % of the digits with the
+# transistors, 68 % with the function. Neither is a good classifier: logistic regression on the same sixteen numbers reads 89 %. The page shows that
+# a device which nobody designed for digits can be *trained*, in 34,200 passes, not that it beats a linear map.
+#
+# **The model decides how far PAT gets, and the cosine says so beforehand.** The function's model from 300 pairs has a gradient at 70° to the device's, and
+# PAT gets to 27 %; from 6,000 pairs it is 44° and 68 %. What you can do about a low cosine: more pairs, pairs from where the network's signals
+# live, a model with the device's structure (notebook 05 shows what that is worth).
+#
+# **The cosine is not the whole story.** The circuit's model has the better gradient (34°) and its network the lower accuracy. The angle is that of one pass,
+# and says nothing of how much of a digit survives three passes; on its own model the same network reads 72 %.
+#
+# **PAT against in silico.** With the function PAT is 26 points ahead. With the circuit and 6,000 pairs the two are within a standard error of each other, with
+# 300 pairs PAT is nine points ahead, about two standard errors. In silico networks look best on their own models (72 and 83 %) and lose much
+# of it on the device.

@@ -2,7 +2,7 @@
 
     python -m pnn_utils.fashion        train all networks, resuming where a stopped run was (``make reproduce-long``)
 
-Notebook 08 trains shortened versions with the same functions and evaluates the weights that the long training left in ``data/weights``.
+Notebook 08, not here yet, is to evaluate the weights that this leaves in ``data/weights``, and to train shortened versions with the same functions.
 """
 
 import argparse

@@ -42,8 +42,8 @@ def lab(tmp_path_factory):
                    "JUPYTER_DATA_DIR": str(home), "JUPYTER_RUNTIME_DIR": str(home), "JUPYTER_PREFER_ENV_PATH": "1", "OMP_NUM_THREADS": "1"}
     environment.pop("JUPYTER_PATH", None)
     log = open(folder / "lab.log", "w")
-    server = subprocess.Popen([sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--IdentityProvider.token=",
-                               "--ServerApp.port_retries=0", "--expose-app-in-browser", f"--ServerApp.root_dir={folder}"],
+    server = subprocess.Popen([sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
+                               "--IdentityProvider.token=", "--ServerApp.port_retries=0", "--expose-app-in-browser", f"--ServerApp.root_dir={folder}"],
                               cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
     address, end = f"http://127.0.0.1:{port}", time.monotonic() + 60
     try:
@@ -79,7 +79,8 @@ def test_tour_runs_in_a_browser_and_its_sliders_answer(lab, browser):
         return WebDriverWait(browser, patience, poll_frequency=0.02).until(condition)
 
     def command(name):
-        return browser.execute_async_script("const done = arguments[1]; window.jupyterapp.commands.execute(arguments[0]).then(() => done(true), e => done(`${e}`))", name)
+        return browser.execute_async_script("const [name, done] = arguments; jupyterapp.commands.execute(name).then(() => done(true), e => done(`${e}`))",
+                                            name)
 
     browser.set_script_timeout(PATIENCE)
     until(lambda page: page.find_elements(By.CSS_SELECTOR, ".jp-Notebook .jp-CodeCell"))

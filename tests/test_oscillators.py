@@ -136,6 +136,12 @@ def test_order_of_the_stoermer_methods(differences, order):
         assert slope_of(errors, 1 / steps) == pytest.approx(order, abs=0.4)
 
 
+def test_times_may_be_numbers_or_a_tensor():
+    q, couplings, drives = torch.rand(2, 4), torch.rand(6), torch.rand(4)
+    for listed, tensor in zip(motion(q, couplings, drives, [0.0, 0.25, 0.5]), motion(q, couplings, drives, torch.linspace(0, 0.5, 3)), strict=True):
+        assert torch.equal(listed, tensor)
+
+
 def test_local_order_of_the_one_step_method():
     q, couplings, drives = network(15, 1.0)
     times = np.array([0.1, 0.14, 0.2, 0.28])

@@ -138,6 +138,7 @@ def motion(angles, couplings, drives, times, tableau=STOERMER_8):
     times = list(times)
     if not times or angles.ndim != 2 or drives.shape not in (angles.shape[1:], angles.shape):
         raise ValueError(f"{len(times)} times, angles {tuple(angles.shape)} and drives {tuple(drives.shape)}; expected some, (n, N), and (N,) or (n, N)")
+    times = [time.item() if isinstance(time, torch.Tensor) else time for time in times]
     for time in times:
         check_number(0, 1e6, time=time)
     matrix = force_matrix(pack(couplings) if couplings.ndim == 2 else couplings, angles.shape[-1])
