@@ -40,7 +40,7 @@ search_epochs = 3
 epochs = 5
 n_pairs = 4000  # measured pairs for the digital model
 n_test = 10000  # test images
-jobs = 2  # processes
+jobs = 1  # processes, of 300 to 600 MB each; full: 2
 
 # %%
 import numpy as np

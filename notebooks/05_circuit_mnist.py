@@ -44,7 +44,7 @@ compare_each = 1000  # images that each of its networks sees
 n_test = 2000  # test images; full: all 10,000
 jitters_ns = [0, 15, 100]
 n_jitter = 1  # seeds of the jitter sweep
-jobs = 2  # processes
+jobs = 1  # processes, of 300 to 600 MB each; full: 2
 
 # %%
 import time

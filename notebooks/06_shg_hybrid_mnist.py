@@ -41,7 +41,7 @@ learning_rates = [0.003]
 n_pairs = 3000  # measured pairs for each channel's model
 twin_epochs = 10
 hidden_widths = [10, 20, 40]  # of the perceptrons that light is compared with
-jobs = 2  # processes
+jobs = 1  # processes, of 300 to 600 MB each; full: 2
 
 # %%
 import numpy as np

@@ -73,6 +73,7 @@ def train_network(seed, mode, epochs, learning_rate, n_train=60000, checkpoint=N
     seed : int
     mode : {"pat", "in_silico"}
     epochs : int
+        In the last quarter of them images are mirrored, but not moved.
     learning_rate : float
     n_train : int
         Images of the training set in use, those held out included; see `training_and_validation`.
@@ -96,6 +97,7 @@ def train_network(seed, mode, epochs, learning_rate, n_train=60000, checkpoint=N
         return row
 
     history = train(network, *kept, epochs=epochs, learning_rate=learning_rate, batch_size=BATCH_SIZE, augment=augment,
+                    late_augment=random_flip, late_epochs=epochs // 4,
                     generator=torch.Generator().manual_seed(1000 + seed), validate=validate, device=_Devices(devices),
                     checkpoint=checkpoint, checkpoint_every=1)
     return network, history

@@ -55,7 +55,7 @@ def accuracy_on_device(network, x, y):
 
 def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=None, validate=None,
           device=None, checkpoint=None, checkpoint_every=100, history_csv=None, warmup=0.05, augment=None,
-          weight_decay=0.0):
+          late_augment=None, late_epochs=0, weight_decay=0.0):
     """Train a network with cross-entropy, AdamW and a cosine schedule with linear warm-up.
 
     Parameters
@@ -86,6 +86,10 @@ def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=No
         Share of the epochs, 0 to 1.
     augment : callable, optional
         ``augment(rows_of_x, generator)`` -> rows of the same shape, called on every batch.
+    late_augment : callable, optional
+        Takes the place of `augment` in the last `late_epochs` epochs; without it these see the rows as they are.
+    late_epochs : int
+        At least 0.
     weight_decay : float
         At least 0. A step at learning rate r first shrinks every parameter that is not a single number by the factor
         1 - r x `weight_decay` (AdamW).
@@ -109,6 +113,7 @@ def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=No
     Whatever is raised during training, by a device too, carries a note that says what is kept; the last checkpoint stays as it was.
     """
     check_whole(-math.inf, epochs=epochs)
+    check_whole(0, late_epochs=late_epochs)
     check_whole(1, checkpoint_every=checkpoint_every, **({} if batch_size is None else {"batch_size": batch_size}))
     check_number(-math.inf, learning_rate=learning_rate, warmup=warmup, weight_decay=weight_decay)
     if epochs < 1 or not learning_rate > 0 or not 0 <= warmup < 1 or not 0 <= weight_decay < 1 / learning_rate:
@@ -124,7 +129,7 @@ def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=No
               for single in (False, True)]
     optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=learning_rate)
     settings = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "warmup": warmup, "rows": len(x),
-                "weight_decay": weight_decay}
+                "weight_decay": weight_decay, "late_epochs": late_epochs}
     history = []
     if checkpoint is not None and Path(checkpoint).exists():
         history = _resume(checkpoint, network, optimizer, generator, device, settings)
@@ -144,7 +149,8 @@ def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=No
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 optimizer.zero_grad()
-                batch_x = x[rows] if augment is None else augment(x[rows], generator)
+                change = augment if epoch < epochs - late_epochs else late_augment
+                batch_x = x[rows] if change is None else change(x[rows], generator)
                 loss = torch.nn.functional.cross_entropy(network(batch_x), y[rows])
                 if not torch.isfinite(loss):
                     raise FloatingPointError(

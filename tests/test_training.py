@@ -228,3 +228,20 @@ def test_nan_stops_training_and_keeps_the_checkpoint(tmp_path, twin):
 def test_settings_out_of_range_are_named(twin, wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         train(network(SHG(), twin), *data(), **({"epochs": 1, "learning_rate": 0.1} | wrong))
+
+
+def test_the_last_epochs_have_an_augmentation_of_their_own(twin):
+    x, y = data()
+    seen = []
+
+    def noted(name):
+        def change(rows, generator):
+            seen.append(name)
+            return rows
+        return change
+
+    network_ = network(SHG(), twin, "in_silico")
+    train(network_, x, y, epochs=5, learning_rate=0.01, batch_size=20, augment=noted("early"), late_augment=noted("late"), late_epochs=2)
+    assert seen == ["early"] * 6 + ["late"] * 4
+    train(network_, x, y, epochs=3, learning_rate=0.01, batch_size=20, augment=noted("again"), late_epochs=1)
+    assert seen[10:] == ["again"] * 4
