@@ -377,6 +377,7 @@ def main():
     parser.add_argument("--job", nargs=2, metavar=("NAME", "FOLDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    os.environ["TQDM_DISABLE"] = "1"  # bars would tear the table
     if options.job:
         print("go", flush=True)
         print(json.dumps(JOBS[options.job[0]](Path(options.job[1]))))
