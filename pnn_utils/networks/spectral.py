@@ -201,6 +201,7 @@ def signal_like_controls(device, n, depth, rng):
     """
     check_whole(1, depth=depth)
     check_whole(1 if depth == 1 else 2, n=n)
+
     def squash(z, allowed):
         return (allowed[0] + (allowed[1] - allowed[0]) / (1 + np.exp(-z))).astype(np.float32)
 
