@@ -1,8 +1,8 @@
 """Where things live, independent of the working directory.
 
-Results (notebooks as executed, figures, metrics, weights) go to their committed places, or, when the
+Results (notebooks as executed, figures, metrics, models) go to their committed places, or, when the
 environment variable ``PNN_SCRATCH`` names a folder, to the same places below that folder, so that a
-trial run touches nothing that is committed. Raw data and sources always stay in the project.
+trial run touches nothing that is committed. Raw data, sources and the weights of long trainings always stay in the project.
 """
 
 import os

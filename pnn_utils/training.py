@@ -1,4 +1,4 @@
-"""One training loop for every network: AdamW, cosine schedule, history, checkpoints that resume exactly."""
+"""One training loop for every network: Adam, cosine schedule, history, checkpoints that resume exactly."""
 
 import csv
 import io
@@ -55,8 +55,8 @@ def accuracy_on_device(network, x, y):
 
 def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=None, validate=None,
           device=None, checkpoint=None, checkpoint_every=100, history_csv=None, warmup=0.05, augment=None,
-          late_augment=None, late_epochs=0, weight_decay=0.0):
-    """Train a network with cross-entropy, AdamW and a cosine schedule with linear warm-up.
+          late_augment=None, late_epochs=0):
+    """Train a network with cross-entropy, Adam and a cosine schedule with linear warm-up.
 
     Parameters
     ----------
@@ -90,9 +90,6 @@ def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=No
         Takes the place of `augment` in the last `late_epochs` epochs; without it these see the rows as they are.
     late_epochs : int
         At least 0.
-    weight_decay : float
-        At least 0. A step at learning rate r first shrinks every parameter that is not a single number by the factor
-        1 - r x `weight_decay` (AdamW).
 
     Returns
     -------
@@ -115,21 +112,17 @@ def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=No
     check_whole(-math.inf, epochs=epochs)
     check_whole(0, late_epochs=late_epochs)
     check_whole(1, checkpoint_every=checkpoint_every, **({} if batch_size is None else {"batch_size": batch_size}))
-    check_number(-math.inf, learning_rate=learning_rate, warmup=warmup, weight_decay=weight_decay)
-    if epochs < 1 or not learning_rate > 0 or not 0 <= warmup < 1 or not 0 <= weight_decay < 1 / learning_rate:
-        raise ValueError(f"epochs={epochs}, learning_rate={learning_rate}, warmup={warmup}, weight_decay={weight_decay}; "
-                         "expected epochs >= 1, learning_rate > 0, 0 <= warmup < 1 and 0 <= weight_decay < 1 / learning_rate")
+    check_number(-math.inf, learning_rate=learning_rate, warmup=warmup)
+    if epochs < 1 or not learning_rate > 0 or not 0 <= warmup < 1:
+        raise ValueError(f"epochs={epochs}, learning_rate={learning_rate}, warmup={warmup}; expected epochs >= 1, learning_rate > 0 and 0 <= warmup < 1")
     if y.dtype != torch.int64:
         raise TypeError(f"y has dtype {y.dtype}; expected int64")
     if x.shape[:1] != y.shape or not len(x):
         raise ValueError(f"x has shape {tuple(x.shape)} and y {tuple(y.shape)}; expected a label a row, at least one")
     generator = generator or torch.Generator().manual_seed(0)
-    # A single number is a scale: where decay shrinks it, the others would have to grow to make up for it.
-    groups = [{"params": [p for p in network.parameters() if (p.ndim == 0) == single], "weight_decay": 0.0 if single else weight_decay}
-              for single in (False, True)]
-    optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=learning_rate)
+    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
     settings = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "warmup": warmup, "rows": len(x),
-                "weight_decay": weight_decay, "late_epochs": late_epochs}
+                "late_epochs": late_epochs}
     history = []
     if checkpoint is not None and Path(checkpoint).exists():
         history = _resume(checkpoint, network, optimizer, generator, device, settings)

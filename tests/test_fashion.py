@@ -110,6 +110,12 @@ def test_a_training_that_breaks_down_is_not_chosen_and_not_hidden(small, capsys,
     assert "missing: fashion_pat_1.safetensors" in capsys.readouterr().out
 
 
-def test_committed_weights_are_small():
-    files = sorted(paths.WEIGHTS.glob("fashion_*.safetensors"))
-    assert all(file.stat().st_size < 3e6 for file in files)
+@pytest.mark.parametrize("mode", fashion.MODES)
+@pytest.mark.parametrize("seed", range(3))
+def test_committed_weights_are_small_and_come_from_the_long_training(mode, seed):
+    path = fashion.weights_path(mode, seed)
+    assert path.stat().st_size < 3e6
+    about = fashion.load_weights(fashion.build(seed, mode)[0], path)
+    found = json.loads(fashion.RATES_FILE.read_text())
+    assert len(about["history"]) == about["epochs"] == found["epochs"] == 20
+    assert about["learning_rate"] == found["best"][mode] and about["mode"] == mode and about["seed"] == seed

@@ -550,7 +550,7 @@ FUZZ = {
     "training.accuracy_on_device": case(call=train_toy, network=st.sampled_from(["spectral", "hybrid"]), x=tensors(4, 5), y=tensors(4, high=3, dtype=np.int64)),
     "training.train": case(call=train_toy, network=st.just("mlp"), x=tensors(6, 5), y=partly(LABELS, tensors(6, high=3, dtype=np.int64)), epochs=whole(1, 3),
                            learning_rate=real(0, 1),
-                           batch_size=whole(1, 6), checkpoint_every=whole(1, 2), warmup=real(0, 1), weight_decay=real(0, 1)),
+                           batch_size=whole(1, 6), checkpoint_every=whole(1, 2), warmup=real(0, 1), late_epochs=whole(0, 2)),
     "training.write_history": case(call=in_folder("path"), path=NAMES_OF_FILES, history=st.lists(st.dictionaries(st.sampled_from("ab"), JSON, max_size=2),
                                                                                                  max_size=3)),
     # The contract of the devices, then each device with changed numbers.

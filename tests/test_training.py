@@ -50,23 +50,6 @@ def twin():
     return fit_twin(device, x, theta, device(x, theta), hidden=(32,), epochs=5)[0]
 
 
-def test_weight_decay_shrinks_what_no_gradient_holds_and_spares_single_numbers():
-    class Idle(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.vector, self.scale = torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.tensor(1.0))
-
-        def forward(self, x):
-            return 0 * self.scale * self.vector.sum() * x[:, :2]
-
-    net = Idle()
-    history = train(net, *data(8), epochs=50, learning_rate=0.1, weight_decay=0.5)
-    expected = 1.0
-    for row in history:  # one batch an epoch
-        expected *= 1 - 0.5 * row["learning_rate"]
-    assert net.vector.detach().numpy() == pytest.approx(expected, rel=1e-5) and expected < 0.5 and net.scale.item() == 1.0
-
-
 def test_fitting_and_training_see_the_device_only_through_its_call():
     device, rng = OnlyTheCall(SHG()), np.random.default_rng(0)
     x, theta = signal_like_controls(device, 60, 3, rng)
