@@ -41,6 +41,7 @@ jobs = 2  # processes
 
 # %%
 import json
+import warnings
 
 import numpy as np
 import torch
@@ -63,6 +64,7 @@ from pnn_utils.twins.oscillators import OscillatorModel, motion
 
 cost = Cost()
 use_house_style()
+warnings.filterwarnings("ignore", message="A worker stopped")  # joblib replaces workers that have grown; no job is lost
 torch.set_num_threads(1)
 LABELS = {"pat": "PAT", "in_silico": "in silico"}
 CLASSES = ["T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"]
@@ -209,27 +211,31 @@ results["in_silico_on_model_short"] = {"accuracy": summary(right(short["in_silic
 # %% [markdown]
 # ## Digital baselines
 #
-# A linear classifier and a perceptron with about as many trained numbers as the oscillators have, on the same pixels, by the same loop, with the
-# same mirroring and moving, and with the same choice: the best of three learning rates, judged by seed 0 in full on its validation images.
+# A linear classifier and a perceptron with about as many trained numbers as the oscillators have, on the same pixels, by the same loop, with mirrored
+# images. Two learning rates, each with and without moving the images in the first three quarters of the epochs; the best of the four, judged by seed
+# 0 in full on its validation images, is used for all seeds.
 
 
 # %%
-def digital(hidden, rate, seed):
+def digital(hidden, rate, moves, seed):
     torch.set_num_threads(1)
     network = MLP([784, *hidden, 10], torch.Generator().manual_seed(seed))
     kept, valid = training_and_validation(seed, baseline_images)
-    train(network, *kept, epochs=baseline_epochs, learning_rate=rate, batch_size=fashion.BATCH_SIZE, augment=fashion.augment,
+    train(network, *kept, epochs=baseline_epochs, learning_rate=rate, batch_size=fashion.BATCH_SIZE, augment=fashion.augment if moves else random_flip,
           late_augment=random_flip, late_epochs=baseline_epochs // 4, generator=torch.Generator().manual_seed(1000 + seed))
     return accuracy(network, *valid), accuracy(network, test_x, test_y)
 
 
-KINDS, DIGITAL_RATES = {"linear": (), "mlp": (800, 800)}, (0.0003, 0.001, 0.003)
-digital_runs = in_parallel(digital, [(hidden, rate, 0) for hidden in KINDS.values() for rate in DIGITAL_RATES])
-digital_rates = {kind: max(DIGITAL_RATES, key=lambda rate: digital_runs[hidden, rate, 0][0]) for kind, hidden in KINDS.items()}
-digital_runs |= in_parallel(digital, [(hidden, digital_rates[kind], seed) for kind, hidden in KINDS.items() for seed in range(1, n_seeds)])
-baselines = {kind: {"accuracy": summary(digital_runs[hidden, digital_rates[kind], seed][1] for seed in range(n_seeds))} for kind, hidden in KINDS.items()}
-mlp_numbers = sum(p.numel() for p in MLP([784, *KINDS["mlp"], 10], torch.Generator()).parameters())
-print(f"perceptron: {mlp_numbers:,} trained numbers; learning rates {digital_rates}")
+candidates = [(rate, moves) for rate in (0.001, 0.004) for moves in (True, False)]
+baselines, chosen = {}, {}
+for kind, hidden in {"linear": (), "mlp": (800, 800)}.items():
+    runs = in_parallel(digital, [(hidden, *candidate, 0) for candidate in candidates])
+    best = max(candidates, key=lambda candidate: runs[hidden, *candidate, 0][0])
+    runs |= in_parallel(digital, [(hidden, *best, seed) for seed in range(1, n_seeds)])
+    baselines[kind] = {"accuracy": summary(runs[hidden, *best, seed][1] for seed in range(n_seeds))}
+    chosen[kind] = dict(zip(("learning_rate", "moves"), best, strict=True))
+mlp_numbers = sum(p.numel() for p in MLP([784, 800, 800, 10], torch.Generator()).parameters())
+print(f"perceptron: {mlp_numbers:,} trained numbers; chosen: {chosen}")
 
 # %% [markdown]
 # ## What the trained oscillators do
@@ -269,7 +275,7 @@ for mode, side, label, colour, style in (("pat", "device", "PAT, on the device",
                                          ("in_silico", "model", "in silico, on its own model", "in_silico_on_model", "--")):
     curves = [[row[side] for row in long[mode, seed]["about"]["history"]] for seed in range(n_seeds)]
     plot_band(axes[0], np.arange(1, len(curves[0]) + 1), curves, label, COLOURS[colour], linestyle=style)
-axes[0].set(title=f"a  Long trainings, validation (n = {n_seeds})", xlabel="epoch", ylabel="accuracy", ylim=(0.6, 1))
+axes[0].set(title=f"a  Long trainings, validation (n = {n_seeds})", xlabel="epoch", ylabel="accuracy", ylim=(0.75, 0.95))
 axes[0].legend(fontsize=7, loc="lower right")
 shown = {"linear classifier": baselines["linear"], "MLP, as many numbers": baselines["mlp"], "PAT": results["pat"], "in silico": results["in_silico"],
          "in silico, on its model": results["in_silico_on_model"], "PAT, shortened": results["pat_short"], "in silico, shortened": results["in_silico_short"]}
@@ -290,7 +296,7 @@ write_metrics("08_oscillators_fashion_mnist", profile, results, paper={"pat": 0.
                              for mode, seed in points},
               which={"trained by make reproduce-long, weights committed, evaluated here": ["pat", "in_silico", "pat_on_model", "in_silico_on_model"],
                      "trained here, shortened": ["pat_short", "in_silico_short", "in_silico_on_model_short"]},
-              float16_effect=rounding, gradient_cosines=gradient_cosines)
+              float16_effect=rounding, baselines_chosen=chosen, gradient_cosines=gradient_cosines)
 lines = ["| test accuracy, mean ± sd | authors | on the device | on the model | same label |", "|---|---|---|---|---|"]
 for mode, authors in (("pat", "89.76 % (last), 90.10 % (best)"), ("in_silico", "")):
     lines.append(f"| {LABELS[mode]}, {long[mode, 0]['about']['epochs']} epochs | {authors} | {percent(results[mode]['accuracy'], 2)} "
@@ -299,3 +305,24 @@ lines += [f"| {LABELS[mode]}, shortened, trained here | | {percent(results[f'{mo
 lines += [f"| digital: perceptron, {mlp_numbers:,} trained numbers | | {percent(baselines['mlp']['accuracy'], 2)} | | |",
           f"| digital: linear classifier | | {percent(baselines['linear']['accuracy'], 2)} | | |"]
 display(Markdown("\n".join(lines)))
+
+# %% [markdown]
+# ## What this shows, and what not
+#
+# - **On the device PAT reads 89.76 ± 0.06 % (n = 3); the authors' last epoch reads 89.76 %.** The mean is one of 30,000 images below theirs:
+#   the two agree, and nothing is beaten. Ours is reached with 5,000 training images held out, no checkpoint chosen, and a test set that chose
+#   nothing; the authors' best epoch, 90.10 %, was chosen on the test set.
+# - **In silico training reads 88.18 ± 0.11 % on the device and 90.41 ± 0.10 % on its own model.** The gap between model and device costs it
+#   2.2 points, and PAT wins 1.6 back. PAT's networks are worse on the model (88.91 ± 0.85 %) than on the device: they have learnt the
+#   device's errors along with the task.
+# - **In silico training is not helpless here.** Large couplings and a large learning rate help it more than PAT, because couplings that grow
+#   drown the errors of 0.14 $\omega_0^2$: from 0.004 to 0.008 its validation accuracy gains 1.6 points, PAT's 0.6. At 0.016 both break down
+#   once the rate has reached its highest value. How much PAT wins depends on how well the other is tuned.
+# - **What stops PAT is its gradient.** At the end the cosine with the true one is 0.48 for the first network and 0.82 for the second. What the
+#   same network reads with exact gradients, 90.41 ± 0.10 % on the model, is the most that a better gradient could win; more would need a
+#   better training, too. Tried with one seed: label smoothing and a rate of 0.011 (in full), batches of 64 and larger couplings to the class
+#   oscillators (half way). None was visibly better on validation images.
+# - **Digital references:** a perceptron with as many trained numbers reads 89.65 ± 0.10 %, level with PAT and better without the moves than
+#   with them; a linear classifier reads 82.47 ± 0.02 %.
+# - The float16 of the committed weights costs nothing that can be seen. The device is simulated, its errors are the authors' numbers, and
+#   1.3 million couplings, each set at will, are not a machine that anybody has built.
