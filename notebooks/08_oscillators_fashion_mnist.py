@@ -37,7 +37,7 @@ short_images = 5000
 short_seeds = 1
 baseline_images = 10000  # full: all 60,000
 baseline_epochs = 5  # full: 12
-jobs = 2  # processes
+jobs = 1  # processes; each needs half a gigabyte; full: 2
 
 # %%
 import json
@@ -52,7 +52,7 @@ from sklearn.metrics import confusion_matrix
 
 from pnn_utils import data, fashion
 from pnn_utils.augment import random_flip
-from pnn_utils.fashion import MODES, build, load_weights, train_network, training_and_validation, weights_path
+from pnn_utils.fashion import MODES, accuracy_on_model, build, load_weights, train_network, training_and_validation, weights_path
 from pnn_utils.metrics import Cost, summary, write_metrics
 from pnn_utils.networks.mlp import MLP
 from pnn_utils.networks.oscillators import OscillatorNetwork, split, tiles
@@ -123,18 +123,18 @@ class TrueMotion:
 def cosines(bound, weights=None):
     _, devices = build(0, "pat")
     models = [OscillatorModel(*size) for size in fashion.SIZES]
-    (images, labels), _ = training_and_validation(0)
     gradients = {}
     for kind, mode, used in (("true", "in_silico", [TrueMotion(device) for device in devices]), ("pat", "pat", models), ("in_silico", "in_silico", models)):
         network = OscillatorNetwork(devices, used, tiles, torch.Generator().manual_seed(0), mode, bound, fashion.FACTOR)
         if weights:
             load_weights(network, weights)
-        torch.nn.functional.cross_entropy(network(images[:256]), labels[:256]).backward()
+        torch.nn.functional.cross_entropy(network(images), labels).backward()
         gradients[kind] = [layer.theta.grad for layer in network.layers]
     return {mode: [float(torch.nn.functional.cosine_similarity(mine, true, 0)) for mine, true in zip(gradients[mode], gradients["true"], strict=True)]
             for mode in MODES}
 
 
+images, labels = (values[:256].clone() for values in training_and_validation(0)[0])
 states = {"start, within 1/√N": (None, None), "start, within ±0.8": (fashion.BOUND, None),
           "after PAT": (fashion.BOUND, weights_path("pat", 0)), "after in silico training": (fashion.BOUND, weights_path("in_silico", 0))}
 gradient_cosines = {name: cosines(*state) for name, state in states.items()}
@@ -161,8 +161,8 @@ def evaluated(mode, seed):
     network, devices = build(seed, mode)
     about = load_weights(network, weights_path(mode, seed))
     predicted = predictions(network, test_x)
-    _, (valid_x, valid_y) = training_and_validation(seed)
-    rounding = accuracy(network.set_mode("in_silico"), valid_x, valid_y) - about["history"][-1]["model"]
+    valid = training_and_validation(seed)[1]
+    rounding = accuracy_on_model(network, *valid) - about["history"][-1]["model"]
     return {"about": about, "predicted": predicted, "rounding": rounding, "passes": sum(device.passes for device in devices)}
 
 
