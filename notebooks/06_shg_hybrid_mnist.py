@@ -55,6 +55,7 @@ from pnn_utils import data, paths
 from pnn_utils.images import load_images
 from pnn_utils.metrics import Cost, summary, write_metrics
 from pnn_utils.networks.hybrid import MIDDLE, SPREAD, HybridNetwork
+from pnn_utils.networks.mlp import MLP
 from pnn_utils.plotting import COLOURS, draw_arrow, draw_box, percent, plot_accuracies, plot_band, plot_confusion, save_figure, use_house_style
 from pnn_utils.systems.shg import SHG
 from pnn_utils.training import accuracy, accuracy_on_device, train
@@ -224,26 +225,11 @@ baselines = {name: {"accuracy": summary(run["on_model"] for run in final[name])}
 
 
 # %%
-class Perceptron(torch.nn.Module):
-    def __init__(self, width, generator):
-        super().__init__()
-        sizes = [784, width, 10] if width else [784, 10]
-        self.layers = torch.nn.ModuleList(torch.nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
-        for layer in self.layers:
-            torch.nn.init.uniform_(layer.weight, -(3 / layer.in_features)**0.5, (3 / layer.in_features)**0.5, generator=generator)
-            torch.nn.init.zeros_(layer.bias)
-
-    def forward(self, x):
-        for layer in self.layers[:-1]:
-            x = torch.relu(layer(x))
-        return self.layers[-1](x)
-
-
 def digital(width, seed, learning_rate=0.003):
     torch.set_num_threads(1)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     valid, kept = order[:n_valid], order[n_valid:]
-    network = Perceptron(width, torch.Generator().manual_seed(seed))
+    network = MLP([784, width, 10] if width else [784, 10], torch.Generator().manual_seed(seed))
     train(network, images[kept], labels[kept], epochs=epochs, learning_rate=learning_rate, batch_size=128,
           generator=torch.Generator().manual_seed(1000 + seed))
     return accuracy(network, images[valid], labels[valid]), accuracy(network, *loaded(False, n_test))

@@ -66,7 +66,8 @@ def augment(images, generator):
 
 
 def accuracy_on_model(network, images, labels):
-    """Return the accuracy with every layer on its model, and leave the network so; 1,000 images at a time, because 5,000 need a gigabyte."""
+    """Return the accuracy, 0 to 1, with every layer on its model, and leave the network in that mode; images (n, 784), labels (n,)."""
+    # In portions: 5,000 images at once take a gigabyte.
     network.set_mode("in_silico")
     return sum(accuracy(network, *part) * len(part[1]) for part in zip(images.split(1000), labels.split(1000), strict=True)) / len(labels)
 
