@@ -18,7 +18,7 @@
 # and 89.76 % at their last (numbers from the stored logs), trained by physics-aware training (PAT). What training in silico gives was not published.
 #
 # **What stands here.** The same task, architecture and gap on a *simulated device*; PAT against in silico training, 20 epochs each, three seeds, each
-# method at the best of three learning rates. These trainings take an hour and a half on two cores and have a command of their own,
+# method at the best of three learning rates. These trainings take two hours on two cores and have a command of their own,
 # `make reproduce-long`; this notebook evaluates the weights that it left, on the device, and trains a shortened version.
 #
 # **The equation.** As in [07_oscillators_mnist](07_oscillators_mnist.ipynb), angles in rad, time in units of $1/\omega_0$, for the model
@@ -52,11 +52,11 @@ from sklearn.metrics import confusion_matrix
 
 from pnn_utils import data, fashion
 from pnn_utils.augment import random_flip
-from pnn_utils.fashion import MODES, accuracy_on_model, build, load_weights, train_network, training_and_validation, weights_path
+from pnn_utils.fashion import MODES, accuracy_on_model, build, load_weights, train_network, training_and_checking, weights_path
 from pnn_utils.metrics import Cost, summary, write_metrics
 from pnn_utils.networks.mlp import MLP
 from pnn_utils.networks.oscillators import OscillatorNetwork, split, tiles
-from pnn_utils.plotting import COLOURS, percent, plot_accuracies, plot_band, plot_confusion, save_figure, use_house_style
+from pnn_utils.plotting import COLOURS, percent, plot_accuracies, plot_confusion, save_figure, use_house_style
 from pnn_utils.systems.base import parameter_table
 from pnn_utils.systems.oscillators import Oscillators
 from pnn_utils.training import accuracy, train
@@ -84,8 +84,9 @@ display(Markdown(parameter_table(Oscillators().parameters)))
 #
 # ## Learning rate
 #
-# Every rate is tried in full, 20 epochs, with seed 0, and judged by its last epoch on validation images read on the device, whatever the method.
-# Shorter searches mislead here: what is best after four epochs can break down before the twentieth.
+# Every rate is tried in full, 20 epochs, with seed 0 and 5,000 training images held out, and judged by its last epoch on these images, read on the
+# device, whatever the method. Shorter searches mislead here: what is best after four epochs can break down before the twentieth. With the rate chosen,
+# the networks that count are trained from the start on all 60,000 images, as the authors' is.
 
 # %%
 found = json.loads(fashion.RATES_FILE.read_text())
@@ -134,7 +135,7 @@ def cosines(bound, weights=None):
             for mode in MODES}
 
 
-images, labels = (values[:256].clone() for values in training_and_validation(0)[0])
+images, labels = (values[:256].clone() for values in training_and_checking(0)[0])
 states = {"start, within 1/√N": (None, None), "start, within ±0.8": (fashion.BOUND, None),
           "after PAT": (fashion.BOUND, weights_path("pat", 0)), "after in silico training": (fashion.BOUND, weights_path("in_silico", 0))}
 gradient_cosines = {name: cosines(*state) for name, state in states.items()}
@@ -145,8 +146,8 @@ display(Markdown("\n".join(lines)))
 # %% [markdown]
 # ## The long trainings, evaluated
 #
-# Committed weights are in float16, half of each symmetric matrix. What the rounding costs is measured on the model, which has no noise: validation
-# accuracy with the committed weights against that of the last epoch, noted by the training when the weights were in float32.
+# Committed weights are in float16, half of each symmetric matrix. What the rounding costs is measured on the model, which has no noise: the accuracy of
+# 5,000 training images with the committed weights against that of the last epoch, noted by the training when the weights were in float32.
 
 
 # %%
@@ -161,8 +162,7 @@ def evaluated(mode, seed):
     network, devices = build(seed, mode)
     about = load_weights(network, weights_path(mode, seed))
     predicted = predictions(network, test_x)
-    valid = training_and_validation(seed)[1]
-    rounding = accuracy_on_model(network, *valid) - about["history"][-1]["model"]
+    rounding = accuracy_on_model(network, *training_and_checking(seed)[1]) - about["history"][-1]["model"]
     return {"about": about, "predicted": predicted, "rounding": rounding, "passes": sum(device.passes for device in devices)}
 
 
@@ -188,7 +188,7 @@ for mode in MODES:
     results[mode] = {"accuracy": summary(right(run, "device") for run in runs), "label_agreement": summary(map(agreement, runs))}
     results[f"{mode}_on_model"] = {"accuracy": summary(right(run, "model") for run in runs)}
 rounding = max((run["rounding"] for run in long.values()), key=abs)
-print(f"float16 changes the validation accuracy on the model by at most {100 * rounding:+.2f} points")
+print(f"float16 changes the accuracy of training images on the model by at most {100 * rounding:+.2f} points")
 
 # %% [markdown]
 # ## A shortened version, trained here
@@ -213,26 +213,26 @@ results["in_silico_on_model_short"] = {"accuracy": summary(right(short["in_silic
 #
 # A linear classifier and a perceptron with about as many trained numbers as the oscillators have, on the same pixels, by the same loop, with mirrored
 # images. Two learning rates, each with and without moving the images in the first three quarters of the epochs; the best of the four, judged by seed
-# 0 in full on its validation images, is used for all seeds.
+# 0 in full on 5,000 images held out, is used for all seeds, which train on all images, as the oscillators do.
 
 
 # %%
-def digital(hidden, rate, moves, seed):
+def digital(hidden, rate, moves, seed, hold_out):
     torch.set_num_threads(1)
     network = MLP([784, *hidden, 10], torch.Generator().manual_seed(seed))
-    kept, valid = training_and_validation(seed, baseline_images)
-    train(network, *kept, epochs=baseline_epochs, learning_rate=rate, batch_size=fashion.BATCH_SIZE, augment=fashion.augment if moves else random_flip,
+    rows, checking = training_and_checking(seed, baseline_images, hold_out)
+    train(network, *rows, epochs=baseline_epochs, learning_rate=rate, batch_size=fashion.BATCH_SIZE, augment=fashion.augment if moves else random_flip,
           late_augment=random_flip, late_epochs=baseline_epochs // 4, generator=torch.Generator().manual_seed(1000 + seed))
-    return accuracy(network, *valid), accuracy(network, test_x, test_y)
+    return accuracy(network, *(checking if hold_out else (test_x, test_y)))
 
 
 candidates = [(rate, moves) for rate in (0.001, 0.004) for moves in (True, False)]
 baselines, chosen = {}, {}
 for kind, hidden in {"linear": (), "mlp": (800, 800)}.items():
-    runs = in_parallel(digital, [(hidden, *candidate, 0) for candidate in candidates])
-    best = max(candidates, key=lambda candidate: runs[hidden, *candidate, 0][0])
-    runs |= in_parallel(digital, [(hidden, *best, seed) for seed in range(1, n_seeds)])
-    baselines[kind] = {"accuracy": summary(runs[hidden, *best, seed][1] for seed in range(n_seeds))}
+    scores = in_parallel(digital, [(hidden, *candidate, 0, True) for candidate in candidates])
+    _, *best, _, _ = max(scores, key=scores.get)
+    runs = in_parallel(digital, [(hidden, *best, seed, False) for seed in range(n_seeds)])
+    baselines[kind] = {"accuracy": summary(runs.values())}
     chosen[kind] = dict(zip(("learning_rate", "moves"), best, strict=True))
 mlp_numbers = sum(p.numel() for p in MLP([784, 800, 800, 10], torch.Generator()).parameters())
 print(f"perceptron: {mlp_numbers:,} trained numbers; chosen: {chosen}")
@@ -273,9 +273,9 @@ fig, axes = plt.subplots(1, 3, figsize=(11, 3.7), width_ratios=(1.1, 1.1, 1.2))
 for mode, side, label, colour, style in (("pat", "device", "PAT, on the device", "pat", "-"), ("pat", "model", "PAT, on the model", "pat", ":"),
                                          ("in_silico", "device", "in silico, on the device", "in_silico", "-"),
                                          ("in_silico", "model", "in silico, on its own model", "in_silico_on_model", "--")):
-    curves = [[row[side] for row in long[mode, seed]["about"]["history"]] for seed in range(n_seeds)]
-    plot_band(axes[0], np.arange(1, len(curves[0]) + 1), curves, label, COLOURS[colour], linestyle=style)
-axes[0].set(title=f"a  Long trainings, validation (n = {n_seeds})", xlabel="epoch", ylabel="accuracy", ylim=(0.75, 0.95))
+    curve = next([row[side] for row in one["history"]] for one in found["tried"][mode] if one["learning_rate"] == found["best"][mode])
+    axes[0].plot(np.arange(1, len(curve) + 1), curve, label=label, color=COLOURS[colour], linestyle=style)
+axes[0].set(title="a  Held-out images, best rate (one seed)", xlabel="epoch", ylabel="accuracy", ylim=(0.75, 0.95))
 axes[0].legend(fontsize=7, loc="lower right")
 shown = {"linear classifier": baselines["linear"], "MLP, as many numbers": baselines["mlp"], "PAT": results["pat"], "in silico": results["in_silico"],
          "in silico, on its model": results["in_silico_on_model"], "PAT, shortened": results["pat_short"], "in silico, shortened": results["in_silico_short"]}
@@ -292,7 +292,7 @@ save_figure(fig, "08_oscillators_fashion_mnist_results")
 write_metrics("08_oscillators_fashion_mnist", profile, results, paper={"pat": 0.8976}, baselines=baselines,
               cost=cost.read(sum(run["passes"] for run in (*long.values(), *short.values()))), seeds=range(n_seeds),
               data={"name": "Fashion-MNIST", "sha256": data.FILES["fashion_mnist"]["train-images-idx3-ubyte"]}, batch_size=fashion.BATCH_SIZE,
-              long_training={f"{mode}_{seed}": {key: long[mode, seed]["about"][key] for key in ("epochs", "learning_rate")}
+              long_training={f"{mode}_{seed}": {key: long[mode, seed]["about"][key] for key in ("epochs", "learning_rate", "hold_out")}
                              for mode, seed in points},
               which={"trained by make reproduce-long, weights committed, evaluated here": ["pat", "in_silico", "pat_on_model", "in_silico_on_model"],
                      "trained here, shortened": ["pat_short", "in_silico_short", "in_silico_on_model_short"]},
@@ -309,22 +309,24 @@ display(Markdown("\n".join(lines)))
 # %% [markdown]
 # ## What this shows, and what not
 #
-# - **On the device PAT reads 89.76 ± 0.06 % (n = 3); the authors' last epoch reads 89.76 %.** The mean is one of 30,000 images below theirs:
-#   the two agree, and nothing is beaten. Ours is reached with 5,000 training images held out and no checkpoint chosen, and no test image
-#   had a part in choosing these weights; the authors' best epoch, 90.10 %, was chosen on the test set.
-# - **In silico training reads 88.18 ± 0.11 % on the device and 90.41 ± 0.10 % on its own model.** The gap between model and device costs it
-#   2.2 points, and PAT is 1.6 points above it. PAT's networks are worse on the model (88.91 ± 0.85 %) than on the device: they have learnt
-#   the device's errors along with the task.
-# - **In silico training is not helpless here.** A larger learning rate helps it more than PAT: from 0.004 to 0.008 its validation accuracy
+# - **On the device PAT reads 89.88 ± 0.13 % (n = 3); the authors' last epoch reads 89.76 %.** The difference is less than one seed's spread, and the
+#   10,000 test images alone leave 0.3 points of doubt: the two agree. No checkpoint was chosen here; the authors' best epoch, 90.10 %, was chosen on
+#   the test set.
+# - **In silico training reads 88.30 ± 0.20 % on the device and 90.66 ± 0.17 % on its own model.** The gap between model and device costs it
+#   2.4 points, and PAT is 1.6 points above it, with every seed. PAT's networks are worse on the model (89.62 ± 0.22 %) than on the device: they have
+#   learnt the device's errors along with the task.
+# - **In silico training is not helpless here.** A larger learning rate helps it more than PAT: from 0.004 to 0.008 its accuracy on held-out images
 #   gains 1.6 points, PAT's 0.6 (one seed). A likely reason, not tested: couplings that move farther drown the errors of 0.14 $\omega_0^2$. At
 #   0.016 both break down. How much PAT wins depends on how well the other is tuned.
-# - **PAT's gradient is far from the true one at the end**: the cosine is 0.48 for the first network and 0.82 for the second. With exact
-#   gradients, on the model, the same network reads 90.41 ± 0.10 %, so a better gradient could win some tenths of a point.
-# - **Outside of the pipeline**, with seed 0, on validation images: moving the images was settled for both methods alike. Label smoothing and a
-#   rate of 0.011 (PAT, in full), batches of 64 and larger couplings to the class oscillators (PAT, half way) were not visibly better; they were
-#   tried after the test set had been read, and none was adopted. The digital references were read twice: their choice with and without
-#   moves was added after the first reading, which had them lower.
-# - **Digital references:** a perceptron with about as many trained numbers reads 89.65 ± 0.10 %, 0.1 point below PAT, and does better without
-#   the moves than with them; a linear classifier reads 82.47 ± 0.02 %.
-# - The float16 of the committed weights costs nothing that can be seen. The device is simulated, its errors are the authors' numbers, and
-#   1.3 million couplings, each set at will, are not a machine that anybody has built.
+# - **PAT's gradient is far from the true one at the end**: the cosine is 0.51 for the first network and 0.83 for the second. With exact
+#   gradients, on the model, the same network reads 90.66 %, so a better gradient could win up to 0.8 points.
+# - **Digital references:** a perceptron with about as many trained numbers reads 89.79 ± 0.18 %, a tie with PAT, and does better without
+#   the moves than with them; a linear classifier reads 82.53 ± 0.09 %.
+# - **What the test set was used for.** It was read for an earlier set of these networks too, trained on 55,000 images with 5,000 held out: PAT
+#   89.76 ± 0.06, in silico 88.18 ± 0.11, perceptron 89.65 ± 0.10, linear 82.47 ± 0.02 %. After that reading one thing was changed, for all four alike:
+#   with the settings chosen, the held-out images train as well. The digital references had been read once before that, 89.08 and 80.66 %, without the
+#   choice to leave the moves away; it was added then. No setting of the oscillators came from test images.
+# - **Outside of the pipeline**, with seed 0, on held-out images: moving the images was settled for both methods alike. Label smoothing and a
+#   rate of 0.011 (PAT, in full), batches of 64 and larger couplings to the class oscillators (PAT, half way) were not visibly better; none was adopted.
+# - The float16 of the committed weights leaves the accuracy of 5,000 images as it was, for each of the six networks. The device is simulated, its
+#   errors are the authors' numbers, and 1.3 million couplings, each set at will, are not a machine that anybody has built.

@@ -7,7 +7,6 @@ Notebook 08 evaluates the weights that this leaves in ``data/weights``, and trai
 
 import argparse
 import json
-import shutil
 import sys
 import time
 
@@ -16,7 +15,7 @@ from joblib import Parallel, delayed
 
 from pnn_utils import paths
 from pnn_utils.augment import random_flip, random_shift
-from pnn_utils.files import atomic_path, write_json
+from pnn_utils.files import write_json
 from pnn_utils.images import load_images
 from pnn_utils.networks.oscillators import OscillatorNetwork, tiles
 from pnn_utils.systems.oscillators import Oscillators
@@ -39,11 +38,14 @@ def load(train, n=None):
     return torch.tensor(images[:n].reshape(-1, 784)).float().div_(255), torch.tensor(labels[:n])
 
 
-def training_and_validation(seed, n_train=60000):
-    """Return (images, labels) to train on, and (images, labels) held out: the last 5,000 in an order drawn by `seed`."""
+def training_and_checking(seed, n_train=60000, hold_out=True):
+    """Return (images, labels) to train on, and (images, labels) to check with: the last 5,000 in an order drawn by `seed`.
+
+    With `hold_out` these 5,000 are not among the first, as settings have to be chosen; without it they are, and all images train.
+    """
     images, labels = load(True, n_train)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    return tuple((images[rows], labels[rows]) for rows in (order[:-N_VALID], order[-N_VALID:]))
+    return tuple((images[rows], labels[rows]) for rows in (order[:-N_VALID] if hold_out else order, order[-N_VALID:]))
 
 
 def build(seed, mode):
@@ -72,7 +74,7 @@ def accuracy_on_model(network, images, labels):
     return sum(accuracy(network, *part) * len(part[1]) for part in zip(images.split(1000), labels.split(1000), strict=True)) / len(labels)
 
 
-def train_network(seed, mode, epochs, learning_rate, n_train=60000, checkpoint=None):
+def train_network(seed, mode, epochs, learning_rate, n_train=60000, hold_out=True, checkpoint=None):
     """Train one network; its last epoch counts.
 
     Parameters
@@ -83,7 +85,9 @@ def train_network(seed, mode, epochs, learning_rate, n_train=60000, checkpoint=N
         In the last quarter of them images are mirrored, but not moved.
     learning_rate : float
     n_train : int
-        Images of the training set in use, those held out included; see `training_and_validation`.
+        Images of the training set in use, those held out included.
+    hold_out : bool
+        Whether the images that check each epoch are kept out of the training; see `training_and_checking`.
     checkpoint : path, optional
         Where each epoch is kept; if it exists, training goes on from it.
 
@@ -91,19 +95,19 @@ def train_network(seed, mode, epochs, learning_rate, n_train=60000, checkpoint=N
     -------
     network : OscillatorNetwork
     history : list of dict
-        Per epoch: loss, validation accuracy on the device and on the model, device passes.
+        Per epoch: loss, accuracy of the checking images on the device and on the model, device passes.
     """
     torch.set_num_threads(1)
-    kept, valid = training_and_validation(seed, n_train)
+    rows, checking = training_and_checking(seed, n_train, hold_out)
     network, devices = build(seed, mode)
 
     def validate(network):
-        on_device = accuracy_on_device(network, *valid)
-        row = {"device": on_device, "model": accuracy_on_model(network, *valid)}
+        on_device = accuracy_on_device(network, *checking)
+        row = {"device": on_device, "model": accuracy_on_model(network, *checking)}
         network.set_mode(mode)
         return row
 
-    history = train(network, *kept, epochs=epochs, learning_rate=learning_rate, batch_size=BATCH_SIZE, augment=augment,
+    history = train(network, *rows, epochs=epochs, learning_rate=learning_rate, batch_size=BATCH_SIZE, augment=augment,
                     late_augment=random_flip, late_epochs=epochs // 4,
                     generator=torch.Generator().manual_seed(1000 + seed), validate=validate, device=_Devices(devices),
                     checkpoint=checkpoint, checkpoint_every=1)
@@ -167,47 +171,39 @@ def load_weights(network, path):
     return about
 
 
-def candidate_path(mode, seed, learning_rate):
-    """Return where a long training leaves its weights, whether or not its learning rate turns out to be the best."""
-    return paths.SWEEPS / f"fashion_{mode}_{seed}_{learning_rate:g}.safetensors"
+def candidate_path(mode, learning_rate):
+    """Return where the search for a learning rate leaves its weights."""
+    return paths.SWEEPS / f"fashion_{mode}_{learning_rate:g}.safetensors"
 
 
-def train_long(mode, seed, learning_rate, epochs):
-    """Train one network, resuming where a stopped run was; return its last validation accuracy on the device.
+def train_long(path, mode, seed, learning_rate, epochs, hold_out):
+    """Train one network, resuming where a stopped run was, unless `path` holds its weights; return its history.
 
-    A training that breaks down, as they do at large learning rates, counts as 0.
+    A training that breaks down with numbers that are not finite has none.
     """
-    path = candidate_path(mode, seed, learning_rate)
+    paths.SWEEPS.mkdir(parents=True, exist_ok=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint = path.with_suffix(".checkpoint")
-    title = f"{mode}, seed {seed}, learning rate {learning_rate:g}"
+    checkpoint = paths.SWEEPS / f"{path.stem}.checkpoint"
+    title = f"{mode}, seed {seed}, learning rate {learning_rate:g}, {'held-out' if hold_out else 'training'} images"
     if not path.exists():
         try:
-            network, history = train_network(seed, mode, epochs, learning_rate, checkpoint=checkpoint)
+            network, history = train_network(seed, mode, epochs, learning_rate, hold_out=hold_out, checkpoint=checkpoint)
         except (FloatingPointError, ValueError) as error:
-            print(f"{title} broke down: {error}", flush=True)
-            return 0.0
-        save_weights(network, path, {"mode": mode, "seed": seed, "epochs": epochs, "learning_rate": learning_rate, "history": history})
+            print(f"{title}: broke down, {error}", flush=True)
+            return []
+        save_weights(network, path, {"mode": mode, "seed": seed, "epochs": epochs, "learning_rate": learning_rate, "hold_out": hold_out, "history": history})
         checkpoint.unlink()
-    last = load_tensors(path)[1]["history"][-1]
-    print(f"{title}: {100 * last['device']:.2f} % on the device, {100 * last['model']:.2f} % on the model (validation)", flush=True)
-    return last["device"]
-
-
-def keep(mode, seed, learning_rate):
-    """Copy a trained network to the weights that are committed."""
-    target = weights_path(mode, seed)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(target) as temporary:
-        shutil.copyfile(candidate_path(mode, seed, learning_rate), temporary)
+    history = load_tensors(path)[1]["history"]
+    print(f"{title}: {100 * history[-1]['device']:.2f} % on the device, {100 * history[-1]['model']:.2f} % on the model", flush=True)
+    return history
 
 
 def choose_rates(epochs, jobs):
-    """Train seed 0 of each method for long at every rate, keep the best, and write all scores to `RATES_FILE`.
+    """Train seed 0 of each method for long at every rate, with images held out, and write all histories to `RATES_FILE`.
 
     Shorter searches mislead here: the couplings' random walk grows with learning rate times the root of the steps, and the rate
-    that is best after four epochs breaks down before the twentieth. All are judged on the device, by validation images, whatever
-    the method.
+    that is best after four epochs breaks down before the twentieth. All are judged on the device, by held-out images, at the last
+    epoch, whatever the method; a training without end counts as 0.
 
     Returns
     -------
@@ -215,12 +211,11 @@ def choose_rates(epochs, jobs):
         The best learning rate of each method.
     """
     points = [(mode, rate) for rate in LEARNING_RATES for mode in MODES]
-    found = Parallel(n_jobs=jobs)(delayed(train_long)(mode, 0, rate, epochs) for mode, rate in points)
-    tried = {mode: [{"learning_rate": rate, "validation": score} for (tried_mode, rate), score in zip(points, found, strict=True) if tried_mode == mode]
-             for mode in MODES}
+    found = Parallel(n_jobs=jobs)(delayed(train_long)(candidate_path(mode, rate), mode, 0, rate, epochs, True) for mode, rate in points)
+    tried = {mode: [{"learning_rate": rate, "validation": history[-1]["device"] if history else 0.0,
+                     "history": [{where: row[where] for where in ("device", "model")} for row in history]}
+                    for (tried_mode, rate), history in zip(points, found, strict=True) if tried_mode == mode] for mode in MODES}
     best = {mode: max(tried[mode], key=lambda candidate: candidate["validation"])["learning_rate"] for mode in MODES}
-    for mode in MODES:
-        keep(mode, 0, best[mode])
     write_json(RATES_FILE, {"epochs": epochs, "seed": 0, "tried": tried, "best": best})
     return best
 
@@ -240,11 +235,8 @@ def main(arguments=None):
     start = time.perf_counter()
     best = json.loads(RATES_FILE.read_text())["best"] if RATES_FILE.exists() else choose_rates(options.epochs, options.jobs)
     print("learning rates:", best, flush=True)
-    waiting = [(mode, seed) for mode, seed in points if not weights_path(mode, seed).exists()]
-    scores = Parallel(n_jobs=options.jobs)(delayed(train_long)(mode, seed, best[mode], options.epochs) for mode, seed in waiting)
-    for (mode, seed), score in zip(waiting, scores, strict=True):
-        if score:
-            keep(mode, seed, best[mode])
+    # The settings are chosen: no image needs to be held out any more.
+    Parallel(n_jobs=options.jobs)(delayed(train_long)(weights_path(mode, seed), mode, seed, best[mode], options.epochs, False) for mode, seed in points)
     missing = [weights_path(*point).name for point in points if not weights_path(*point).exists()]
     print(f"{len(points) - len(missing)} of {len(points)} networks are there after {(time.perf_counter() - start) / 60:.0f} min"
           + (f"; missing: {', '.join(missing)}" if missing else ""))

@@ -7,6 +7,7 @@ import torch
 
 from pnn_utils import fashion, paths
 from pnn_utils.files import write_json
+from pnn_utils.weights import load_tensors
 
 
 @pytest.fixture
@@ -84,12 +85,21 @@ def test_command_chooses_rates_trains_what_is_missing_and_keeps_what_is_there(sm
         for seed in range(2):
             about = fashion.load_weights(fashion.build(seed, mode)[0], fashion.weights_path(mode, seed))
             assert about["learning_rate"] == found["best"][mode] and about["seed"] == seed and len(about["history"]) == 2
+            assert not about["hold_out"] and load_tensors(fashion.candidate_path(mode, 0.01))[1]["hold_out"]
     written = {path.name: path.read_bytes() for path in paths.WEIGHTS.iterdir()}
-    for path in (fashion.weights_path("pat", 1), fashion.candidate_path("pat", 1, found["best"]["pat"])):
-        path.unlink()
+    fashion.weights_path("pat", 1).unlink()
     assert fashion.main(arguments) == 0
     assert {path.name: path.read_bytes() for path in paths.WEIGHTS.iterdir()} == written  # the same seed, the same bytes
     assert not list(paths.SWEEPS.glob("*.checkpoint"))
+
+
+@pytest.mark.parametrize("hold_out", [True, False])
+def test_images_that_check_are_the_same_and_held_out_only_when_asked(small, hold_out):
+    rows, checking = fashion.training_and_checking(3, 100, hold_out)
+    assert len(rows[0]) == 100 - 20 * hold_out and len(checking[0]) == 20
+    assert torch.equal(checking[0], fashion.training_and_checking(3, 100)[1][0])
+    seen = (checking[0][:, None] == rows[0][None]).all(2).any(1)
+    assert seen.all() if not hold_out else not seen.any()
 
 
 def test_a_training_that_breaks_down_is_not_chosen_and_not_hidden(small, capsys, monkeypatch):
@@ -103,8 +113,9 @@ def test_a_training_that_breaks_down_is_not_chosen_and_not_hidden(small, capsys,
     monkeypatch.setattr(fashion, "train", break_down)
     monkeypatch.setattr(fashion, "LEARNING_RATES", (0.01, 0.1))
     assert fashion.main(["--epochs", "1", "--seeds", "1", "--jobs", "1"]) == 0
-    assert "learning rate 0.1 broke down: the loss became nan" in capsys.readouterr().out
-    assert json.loads(fashion.RATES_FILE.read_text())["tried"]["pat"][1]["validation"] == 0
+    assert "learning rate 0.1, held-out images: broke down, the loss became nan" in capsys.readouterr().out
+    broken = json.loads(fashion.RATES_FILE.read_text())["tried"]["pat"][1]
+    assert broken == {"learning_rate": 0.1, "validation": 0, "history": []}
     write_json(fashion.RATES_FILE, {"best": {"pat": 0.1, "in_silico": 0.01}})
     assert fashion.main(["--epochs", "1", "--seeds", "2", "--jobs", "1"]) == 1
     assert "missing: fashion_pat_1.safetensors" in capsys.readouterr().out
@@ -118,4 +129,6 @@ def test_committed_weights_are_small_and_come_from_the_long_training(mode, seed)
     about = fashion.load_weights(fashion.build(seed, mode)[0], path)
     found = json.loads(fashion.RATES_FILE.read_text())
     assert len(about["history"]) == about["epochs"] == found["epochs"] == 20
-    assert about["learning_rate"] == found["best"][mode] and about["mode"] == mode and about["seed"] == seed
+    assert about["learning_rate"] == found["best"][mode] and about["mode"] == mode and about["seed"] == seed and not about["hold_out"]
+    for one in found["tried"][mode]:
+        assert one["validation"] == one["history"][-1]["device"] and len(one["history"]) == 20
