@@ -337,8 +337,8 @@ display(Markdown("\n".join(lines)))
 # has come to rely on what the model gets wrong. On this device, with skip connections, the loss is far smaller than the paper's.
 #
 # **Depth decides.** In the plain chain the output reaches the data only through all five passes, errors of the model add up from layer to
-# layer, and in silico training loses more than a quarter of its accuracy when it meets the device; PAT, without skip connections, loses three or
-# four points. That is the paper's finding; notebook 01 has it in closed form, and [03_pat_vs_in_silico](03_pat_vs_in_silico.ipynb) by depth, model
+# layer, and in silico training loses more than a quarter of its accuracy when it meets the device; PAT, without skip connections, loses about
+# three points. That is the paper's finding; notebook 01 has it in closed form, and [03_pat_vs_in_silico](03_pat_vs_in_silico.ipynb) by depth, model
 # quality, noise and drift.
 #
 # **The noise floor is not reached by the model** (panel c of the first figure), and less so on uniform controls than on

@@ -514,14 +514,14 @@ display(Markdown("\n".join(lines)))
 #
 # **The model decides.** With the circuit's own equations, 13 constants, both methods work, and in silico training meets no surprise on the device. The
 # perceptron and the causal network explain less and point elsewhere (the cosine columns). PAT then loses a few points, because its gradient is off
-# although its loss is right; in silico training loses more, 24 points with the perceptron: on its own model it looks better than anything the device
+# although its loss is right; in silico training loses more, 26 points with the perceptron: on its own model it looks better than anything the device
 # ever does, because the network has learnt to use the model's errors.
 #
 # **With the best model PAT and in silico training tie.** What PAT buys is tolerance to a poor model, not accuracy beyond a good one. Refreshing the model with
 # readings taken during training was not built: where the network's signals live the 13 constants leave three parts in ten thousand unexplained.
 #
 # **What the circuit contributes.** The same seven networks without a circuit, or with tanh for it, stay about six points below: skip connections and random
-# orders alone already mix some pixels. Without the random orders one network falls from 90 to 69 %, because the circuit's memory of
+# orders alone already mix some pixels. Without the random orders one network falls from 90 to 68 %, because the circuit's memory of
 # some forty samples is short beside an image of 196.
 #
 # **Digital hardware does better with less.** A perceptron with as many trained numbers as the seven networks reads 97 to 98 % of the digits, logistic

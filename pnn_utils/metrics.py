@@ -126,8 +126,9 @@ def compare(old_folder, new_folder=None):
     """Compare every committed metrics file with its new counterpart.
 
     Tolerances come from the committed numbers alone, so that a new run with a wide spread cannot excuse itself. A
-    summary's mean may move by 1e-12 where it is deterministic (sd 0 or n 1), otherwise by two standard errors of a
-    difference between two such means, 2 sd sqrt(2 / n), for an accuracy at least by 0.01. Gaps may move by 1e-12,
+    summary's mean may move by two standard errors of a difference between two such means, 2 sd sqrt(2 / n), an accuracy at
+    least by 0.01: a single fit is no different, another processor's rounding moves it too. What is no accuracy and has no
+    spread (sd 0 or n 1) may move by 1e-12. Gaps may move by 1e-12,
     quality numbers of a fit (``twin``) by 5 %. Summaries outside of results and baselines (maps, comparisons of models) are many:
     theirs may move by three standard errors. Costs stand in the files and are not compared. What a notebook leaves out because a program is
     missing it names in ``skipped``, by the ending of its quantities' names, with the reason; that is no disagreement.
@@ -192,7 +193,7 @@ def _quantities(metrics):
 
 def _tolerance(value, is_accuracy, errors):
     allowed = errors * value["sd"] * math.sqrt(2 / value["n"])
-    return (max(0.01, allowed) if is_accuracy else allowed) if allowed else 1e-12
+    return max(0.01 if is_accuracy else 1e-12, allowed)
 
 
 def _summaries(content, name):

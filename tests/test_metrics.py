@@ -53,6 +53,14 @@ def test_an_accuracy_with_little_spread_may_move_by_one_percent(write):
     assert verdicts(old, write("far", [0.912, 0.9121])) == ["DIFFERS"]
 
 
+def test_a_single_fit_may_move_as_far_and_other_numbers_without_spread_not_at_all(write):
+    old, new = write("old", [0.9264]), write("new", [0.9266])
+    assert verdicts(old, new) == ["reproduced"]
+    assert verdicts(old, write("far", [0.9366])) == ["DIFFERS"]
+    old, new = (write(name, error=metrics.summary([value])) for name, value in (("exact", 0.5), ("moved", 0.500001)))
+    assert verdicts(old, new) == ["reproduced", "DIFFERS"]
+
+
 def test_summaries_anywhere_are_compared_with_three_standard_errors(write):
     def maps(shift):
         return {"maps": {"noise": [{"pat_accuracy": metrics.summary([v + shift for v in SEEDS])}]}}
