@@ -13,7 +13,7 @@ export OMP_WAIT_POLICY := PASSIVE
 reproduce: $(ENVIRONMENT)  ## rebuild everything from raw data and compare it with what is committed
 	rm -rf .venv/committed && mkdir .venv/committed && git archive HEAD data/metrics | tar -x -C .venv/committed
 	dvc repro --force
-	python -m pnn_utils.metrics compare .venv/committed/data/metrics
+	python -m pnn_utils.report.metrics compare .venv/committed/data/metrics
 
 reproduce-long: data  ## hours: oscillators with a gap on Fashion-MNIST; a stopped run resumes, RETRAIN=--again starts from nothing
 	python -m pnn_utils.fashion $(RETRAIN)
@@ -29,7 +29,7 @@ torture: $(ENVIRONMENT)  ## kill, fill the disk, damage files: nothing may be lo
 	python tests/torture.py
 
 data: $(ENVIRONMENT)  ## fetch what is missing of the data that the notebooks read
-	python -m pnn_utils.data fetch vowels mnist fashion_mnist
+	python -m pnn_utils.datasets.fetch fetch vowels mnist fashion_mnist
 
 lint: $(ENVIRONMENT)
 	ruff check .

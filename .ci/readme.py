@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pnn_utils import paths
 from pnn_utils.files import write_text
-from pnn_utils.metrics import read_metrics
+from pnn_utils.report.metrics import read_metrics
 from pnn_utils.systems.imperfections import imperfection_table
 
 # Which figure of the paper each notebook answers to, for the README.
@@ -27,7 +27,7 @@ def results_table(folder=None):
     Raises
     ------
     ValueError
-        If a file is damaged; see `pnn_utils.metrics.read_metrics`.
+        If a file is damaged; see `pnn_utils.report.metrics.read_metrics`.
     """
     lines = ["| figure | quantity | paper | PAT, on the device | in silico, on the device | in silico, on its model | digital, linear |",
              "|---|---|---|---|---|---|---|"]

@@ -14,14 +14,14 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from pnn_utils.pat import PhysicalLayer
-from pnn_utils.sweeps import sweep
-from pnn_utils.systems.circuit import Circuit
-from pnn_utils.systems.netlist import ngspice_version, run_ngspice
-from pnn_utils.systems.oscillators import Oscillators
-from pnn_utils.systems.plate import Plate
-from pnn_utils.systems.shg import SHG
-from pnn_utils.systems.transient import simulate
-from pnn_utils.twins.oscillators import OscillatorModel
+from pnn_utils.experiment import sweep
+from pnn_utils.systems.circuit.device import Circuit
+from tests.referees.netlist import ngspice_version, run_ngspice
+from pnn_utils.systems.oscillators.device import Oscillators
+from pnn_utils.systems.plate.device import Plate
+from pnn_utils.systems.shg.device import SHG
+from pnn_utils.systems.circuit.solver import simulate
+from pnn_utils.systems.oscillators.model import OscillatorModel
 
 ROWS, REPEATS = 10_000, 7
 
@@ -278,7 +278,7 @@ def bench_import():
     added("pnn_utils")  # fills the file cache
     package = added("pnn_utils")
     print("import after torch, median of 5 processes, pnn_utils at most 0.3 s:")
-    for name, value in {"pnn_utils": package, **{m: added(m) for m in ("pnn_utils.pat", "pnn_utils.twins.fit", "pnn_utils.training")}}.items():
+    for name, value in {"pnn_utils": package, **{m: added(m) for m in ("pnn_utils.pat", "pnn_utils.twin", "pnn_utils.training")}}.items():
         print(f"  {name:<28} {value:8.3f} s")
     return package <= 0.3
 

@@ -40,7 +40,7 @@ def run_pinned(source, core, scratch):
     """Run a notebook on one core; return (exit status, seconds, highest memory in MB, what it printed)."""
     start, peak = time.perf_counter(), 0.0
     with tempfile.TemporaryFile("w+") as log:
-        process = psutil.Popen([sys.executable, "-m", "pnn_utils.run", "--quick", str(source)], env={**os.environ, "PNN_SCRATCH": scratch},
+        process = psutil.Popen([sys.executable, "-m", "pnn_utils.report.run", "--quick", str(source)], env={**os.environ, "PNN_SCRATCH": scratch},
                                stdout=log, stderr=subprocess.STDOUT)
         if core is not None:
             process.cpu_affinity([core])

@@ -47,13 +47,13 @@ from matplotlib import pyplot as plt
 from sklearn.datasets import make_moons
 
 from pnn_utils.baselines import linear_classifier
-from pnn_utils.metrics import Cost, summary, write_metrics
+from pnn_utils.report.metrics import Cost, summary, write_metrics
 from pnn_utils.networks.spectral import SpectralNetwork, signal_like_controls
-from pnn_utils.plotting import COLOURS, plot_band, save_figure, use_house_style
-from pnn_utils.systems.shg import SHG
+from pnn_utils.report.figures import COLOURS, plot_band, save_figure, use_house_style
+from pnn_utils.systems.shg.device import SHG
 from pnn_utils.training import accuracy, accuracy_on_device, train
-from pnn_utils.twins.fit import fit_twin, judge_twin, random_controls
-from pnn_utils.twins.spectral_exact import ExactSHG
+from pnn_utils.twin import fit_twin, judge_twin, random_controls
+from pnn_utils.systems.shg.model import ExactSHG
 
 cost = Cost()
 use_house_style()

@@ -54,9 +54,9 @@ import numpy as np
 import torch
 from IPython.display import Markdown, display
 
-from pnn_utils.metrics import Cost, summary, write_metrics
+from pnn_utils.report.metrics import Cost, summary, write_metrics
 from pnn_utils.pat import PhysicalLayer, physics_aware
-from pnn_utils.plotting import COLOURS, save_figure, use_house_style
+from pnn_utils.report.figures import COLOURS, save_figure, use_house_style
 
 cost = Cost()
 use_house_style()

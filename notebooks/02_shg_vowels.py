@@ -50,14 +50,14 @@ from sklearn.metrics import confusion_matrix
 
 from pnn_utils import paths
 from pnn_utils.baselines import linear_classifier, small_mlp
-from pnn_utils.metrics import Cost, summary, write_metrics
+from pnn_utils.report.metrics import Cost, summary, write_metrics
 from pnn_utils.networks.spectral import SpectralNetwork, signal_like_controls
-from pnn_utils.plotting import COLOURS, draw_arrow, draw_box, percent, plot_accuracies, plot_band, plot_confusion, save_figure, use_house_style
+from pnn_utils.report.figures import COLOURS, draw_arrow, draw_box, percent, plot_accuracies, plot_band, plot_confusion, save_figure, use_house_style
 from pnn_utils.systems.base import parameter_table
-from pnn_utils.systems.shg import SHG
+from pnn_utils.systems.shg.device import SHG
 from pnn_utils.training import accuracy, accuracy_on_device, train
-from pnn_utils.twins.fit import fit_twin, judge_twin, random_controls, save_twin
-from pnn_utils.vowels import CLASSES, WORDS, load_tokens, vowel_task
+from pnn_utils.twin import fit_twin, judge_twin, random_controls, save_twin
+from pnn_utils.datasets.vowels import CLASSES, WORDS, load_tokens, vowel_task
 
 cost = Cost()
 use_house_style()

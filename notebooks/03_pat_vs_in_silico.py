@@ -58,15 +58,15 @@ from joblib import Parallel, delayed
 from matplotlib import pyplot as plt
 
 from pnn_utils.baselines import linear_classifier
-from pnn_utils.metrics import Cost, summary, write_metrics
+from pnn_utils.report.metrics import Cost, summary, write_metrics
 from pnn_utils.networks.spectral import SpectralNetwork, signal_like_controls
-from pnn_utils.plotting import COLOURS, percent, plot_band, save_figure, use_house_style
-from pnn_utils.sweeps import grid, results_file, sweep
-from pnn_utils.systems.shg import SHG
+from pnn_utils.report.figures import COLOURS, percent, plot_band, save_figure, use_house_style
+from pnn_utils.experiment import grid, results_file, sweep
+from pnn_utils.systems.shg.device import SHG
 from pnn_utils.training import accuracy, accuracy_on_device, train
-from pnn_utils.twins.fit import fit_twin, judge_twin, noise_variance, random_controls
-from pnn_utils.twins.spectral_exact import ExactSHG
-from pnn_utils.vowels import load_tokens, vowel_task
+from pnn_utils.twin import fit_twin, judge_twin, noise_variance, random_controls
+from pnn_utils.systems.shg.model import ExactSHG
+from pnn_utils.datasets.vowels import load_tokens, vowel_task
 
 cost = Cost()
 use_house_style()

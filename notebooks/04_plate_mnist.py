@@ -51,17 +51,18 @@ from matplotlib import pyplot as plt
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix
 
-from pnn_utils import data, paths
-from pnn_utils.images import average_pool, load_images
-from pnn_utils.metrics import Cost, summary, write_metrics
+from pnn_utils import paths
+from pnn_utils.datasets import fetch as data
+from pnn_utils.datasets.images import average_pool, load_images
+from pnn_utils.report.metrics import Cost, summary, write_metrics
 from pnn_utils.networks.waveform import WaveformNetwork, waveform_like_controls
-from pnn_utils.plotting import COLOURS, draw_arrow, draw_box, percent, plot_accuracies, plot_band, plot_confusion, save_figure, use_house_style
+from pnn_utils.report.figures import COLOURS, draw_arrow, draw_box, percent, plot_accuracies, plot_band, plot_confusion, save_figure, use_house_style
 from pnn_utils.systems.base import parameter_table
-from pnn_utils.systems.free_plate import free_plate_modes
-from pnn_utils.systems.plate import Plate
+from pnn_utils.systems.plate.ritz import free_plate_modes
+from pnn_utils.systems.plate.device import Plate
 from pnn_utils.training import accuracy, accuracy_on_device, train
-from pnn_utils.twins.convolution import Convolution
-from pnn_utils.twins.fit import fit_twin, judge_twin, random_controls, save_twin
+from pnn_utils.systems.plate.model import Convolution
+from pnn_utils.twin import fit_twin, judge_twin, random_controls, save_twin
 
 cost = Cost()
 use_house_style()

@@ -25,7 +25,7 @@
 #
 # with $R$ ($\Omega$), $L$ (H), $C$ (F). The load is an n-channel MOSFET (BS170) behind a resistor, gate and drain tied: below its threshold of 1.8 V it
 # carries nothing and the circuit rings at 88 kHz, above it conducts and damps, and below $-0.6$ V its body diode conducts.
-# `pnn_utils.systems.circuit` has the full equations, with the junction's and the gate's charge.
+# `pnn_utils.systems.circuit.device` has the full equations, with the junction's and the gate's charge.
 
 # %% tags=["parameters"]
 profile = "quick"
@@ -62,17 +62,18 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix
 from sklearn.neural_network import MLPClassifier
 
-from pnn_utils import data, paths
-from pnn_utils.images import average_pool, load_images
-from pnn_utils.metrics import Cost, summary, write_metrics
+from pnn_utils import paths
+from pnn_utils.datasets import fetch as data
+from pnn_utils.datasets.images import average_pool, load_images
+from pnn_utils.report.metrics import Cost, summary, write_metrics
 from pnn_utils.networks.waveform import WaveformNetwork, waveform_like_controls
-from pnn_utils.plotting import COLOURS, draw_arrow, draw_box, percent, plot_accuracies, plot_band, plot_confusion, save_figure, use_house_style
+from pnn_utils.report.figures import COLOURS, draw_arrow, draw_box, percent, plot_accuracies, plot_band, plot_confusion, save_figure, use_house_style
 from pnn_utils.systems.base import parameter_table
-from pnn_utils.systems.circuit import Circuit
+from pnn_utils.systems.circuit.device import Circuit
 from pnn_utils.training import accuracy, accuracy_on_device, train
 from pnn_utils.twins.causal import CausalNetwork
-from pnn_utils.twins.fit import fit_twin, judge_twin, random_controls, save_twin
-from pnn_utils.twins.ringing import fit_ringing
+from pnn_utils.twin import fit_twin, judge_twin, random_controls, save_twin
+from pnn_utils.systems.circuit.model import fit_ringing
 
 cost = Cost()
 use_house_style()

@@ -51,15 +51,16 @@ from joblib import Parallel, delayed
 from matplotlib import pyplot as plt
 from sklearn.metrics import confusion_matrix
 
-from pnn_utils import data, paths
-from pnn_utils.images import load_images
-from pnn_utils.metrics import Cost, summary, write_metrics
+from pnn_utils import paths
+from pnn_utils.datasets import fetch as data
+from pnn_utils.datasets.images import load_images
+from pnn_utils.report.metrics import Cost, summary, write_metrics
 from pnn_utils.networks.hybrid import MIDDLE, SPREAD, HybridNetwork
 from pnn_utils.networks.mlp import MLP
-from pnn_utils.plotting import COLOURS, draw_arrow, draw_box, percent, plot_accuracies, plot_band, plot_confusion, save_figure, use_house_style
-from pnn_utils.systems.shg import SHG
+from pnn_utils.report.figures import COLOURS, draw_arrow, draw_box, percent, plot_accuracies, plot_band, plot_confusion, save_figure, use_house_style
+from pnn_utils.systems.shg.device import SHG
 from pnn_utils.training import accuracy, accuracy_on_device, train
-from pnn_utils.twins.fit import fit_twin, judge_twin, random_controls, save_twin
+from pnn_utils.twin import fit_twin, judge_twin, random_controls, save_twin
 
 cost = Cost()
 use_house_style()

@@ -50,17 +50,18 @@ from joblib import Parallel, delayed
 from matplotlib import pyplot as plt
 from sklearn.metrics import confusion_matrix
 
-from pnn_utils import data, fashion
+from pnn_utils import fashion
+from pnn_utils.datasets import fetch as data
 from pnn_utils.augment import random_flip
 from pnn_utils.fashion import MODES, accuracy_on_model, build, load_weights, train_network, training_and_checking, weights_path
-from pnn_utils.metrics import Cost, summary, write_metrics
+from pnn_utils.report.metrics import Cost, summary, write_metrics
 from pnn_utils.networks.mlp import MLP
 from pnn_utils.networks.oscillators import OscillatorNetwork, split, tiles
-from pnn_utils.plotting import COLOURS, percent, plot_accuracies, plot_confusion, save_figure, use_house_style
+from pnn_utils.report.figures import COLOURS, percent, plot_accuracies, plot_confusion, save_figure, use_house_style
 from pnn_utils.systems.base import parameter_table
-from pnn_utils.systems.oscillators import Oscillators
+from pnn_utils.systems.oscillators.device import Oscillators
 from pnn_utils.training import accuracy, train
-from pnn_utils.twins.oscillators import OscillatorModel, motion
+from pnn_utils.systems.oscillators.model import OscillatorModel, motion
 
 cost = Cost()
 use_house_style()

@@ -56,13 +56,13 @@ from sklearn.datasets import load_digits
 
 from pnn_utils import paths
 from pnn_utils.baselines import linear_classifier
-from pnn_utils.metrics import Cost, summary, write_metrics
+from pnn_utils.report.metrics import Cost, summary, write_metrics
 from pnn_utils.networks.spectral import SpectralNetwork, signal_like_controls
-from pnn_utils.plotting import COLOURS, percent, plot_accuracies, save_figure, use_house_style
+from pnn_utils.report.figures import COLOURS, percent, plot_accuracies, save_figure, use_house_style
 from pnn_utils.systems.faults import Faulty
 from pnn_utils.systems.instrument import Instrument, InstrumentError
 from pnn_utils.training import accuracy, accuracy_on_device, train
-from pnn_utils.twins.fit import fit_twin, judge_twin, load_twin, random_controls, save_twin
+from pnn_utils.twin import fit_twin, judge_twin, load_twin, random_controls, save_twin
 from pnn_utils.twins.gradients import gradient_quality
 from pnn_utils.weights import load_tensors, save_tensors
 

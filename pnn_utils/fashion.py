@@ -16,11 +16,11 @@ from joblib import Parallel, delayed
 from pnn_utils import paths
 from pnn_utils.augment import random_flip, random_shift
 from pnn_utils.files import write_json
-from pnn_utils.images import load_images
+from pnn_utils.datasets.images import load_images
 from pnn_utils.networks.oscillators import OscillatorNetwork, tiles
-from pnn_utils.systems.oscillators import Oscillators
+from pnn_utils.systems.oscillators.device import Oscillators
 from pnn_utils.training import accuracy, accuracy_on_device, train
-from pnn_utils.twins.oscillators import OscillatorModel
+from pnn_utils.systems.oscillators.model import OscillatorModel
 from pnn_utils.weights import load_tensors, save_tensors
 
 SIZES = ((100, 100), (1610, 10))  # oscillators, and how many of them are read

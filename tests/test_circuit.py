@@ -9,9 +9,9 @@ from scipy.constants import k as boltzmann
 from scipy.optimize import brentq
 
 from pnn_utils import paths
-from pnn_utils.systems.circuit import Circuit, CircuitParameters
-from pnn_utils.systems.netlist import netlist, ngspice_version, run_ngspice
-from pnn_utils.systems.transient import channel_current, junction_charge, simulate
+from pnn_utils.systems.circuit.device import Circuit, CircuitParameters
+from tests.referees.netlist import netlist, ngspice_version, run_ngspice
+from pnn_utils.systems.circuit.solver import channel_current, junction_charge, simulate
 
 STORED = paths.ROOT / "tests" / "data" / "circuit_ngspice.npz"  # written by: python tests/test_circuit.py
 NONE = np.empty(0)

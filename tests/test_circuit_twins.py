@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from pnn_utils.networks.waveform import WaveformNetwork, waveform_like_controls
-from pnn_utils.systems.circuit import Circuit
+from pnn_utils.systems.circuit.device import Circuit
 from pnn_utils.training import accuracy_on_device, train
 from pnn_utils.twins.causal import CausalNetwork
-from pnn_utils.twins.fit import fit_twin, judge_twin, load_twin, random_controls, save_twin
-from pnn_utils.twins.ringing import NAMES, Ringing, fit_ringing
+from pnn_utils.twin import fit_twin, judge_twin, load_twin, random_controls, save_twin
+from pnn_utils.systems.circuit.model import NAMES, Ringing, fit_ringing
 
 GUESS = dict(zip(NAMES, (3.3, 0.033, 0.001, 3.3, 2.1, 0.3, 3.3, 0.7, 0.1, 1.0, 0.0, 1.0, 0.0), strict=True))
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pnn_utils.systems.base import parameter_table
-from pnn_utils.systems.circuit import Circuit
-from pnn_utils.systems.oscillators import Oscillators
-from pnn_utils.systems.plate import Plate
-from pnn_utils.systems.shg import SHG
+from pnn_utils.systems.circuit.device import Circuit
+from pnn_utils.systems.oscillators.device import Oscillators
+from pnn_utils.systems.plate.device import Plate
+from pnn_utils.systems.shg.device import SHG
 
 SYSTEMS = [SHG, Plate, Circuit, Oscillators]
 pytestmark = pytest.mark.parametrize("system", SYSTEMS, ids=lambda s: s.__name__)

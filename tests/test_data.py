@@ -6,7 +6,8 @@ import hashlib
 
 import pytest
 
-from pnn_utils import data, paths, sources
+from pnn_utils import paths, sources
+from pnn_utils.datasets import fetch as data
 from pnn_utils.files import atomic_path
 
 CONTENT = b"measured with care\n" * 100
@@ -62,7 +63,7 @@ def test_altered_file_in_place_is_reported_and_fetched_again(sandbox):
 
 
 def test_missing_file_names_the_command(sandbox):
-    with pytest.raises(FileNotFoundError, match="pnn_utils.data fetch mnist"):
+    with pytest.raises(FileNotFoundError, match="pnn_utils.datasets.fetch fetch mnist"):
         data.path("mnist", "file.bin")
 
 
@@ -78,7 +79,7 @@ def test_unknown_set_is_refused(sandbox):
 
 
 def test_vowels_fall_back_to_peterson_and_barney(sandbox, capsys):
-    from pnn_utils.vowels import vowel_task
+    from pnn_utils.datasets.vowels import vowel_task
     data.fetch("vowels")
     assert "FALLBACK" in capsys.readouterr().out
     assert data.path("vowels", data.FALLBACK).exists()

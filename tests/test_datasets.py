@@ -5,9 +5,9 @@ import struct
 import numpy as np
 import pytest
 
-from pnn_utils import data
-from pnn_utils.images import load_images, read_idx
-from pnn_utils.vowels import CLASSES, Tokens, load_tokens, vowel_task
+from pnn_utils.datasets import fetch as data
+from pnn_utils.datasets.images import load_images, read_idx
+from pnn_utils.datasets.vowels import CLASSES, Tokens, load_tokens, vowel_task
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 
 import pnn_utils
 from pnn_utils import paths
-from pnn_utils.metrics import Cost, summary
+from pnn_utils.report.metrics import Cost, summary
 from pnn_utils.networks.hybrid import HybridNetwork
 from pnn_utils.networks.mlp import MLP
 from pnn_utils.networks.oscillators import OscillatorNetwork
@@ -38,17 +38,17 @@ from pnn_utils.networks.spectral import SpectralNetwork
 from pnn_utils.networks.waveform import WaveformNetwork
 from pnn_utils.pat import PhysicalLayer
 from pnn_utils.systems.base import PhysicalSystem
-from pnn_utils.systems.circuit import CircuitParameters
-from pnn_utils.systems.oscillators import OscillatorParameters, Oscillators
-from pnn_utils.systems.plate import PlateParameters
-from pnn_utils.systems.shg import SHG, SHGParameters
+from pnn_utils.systems.circuit.device import CircuitParameters
+from pnn_utils.systems.oscillators.device import OscillatorParameters, Oscillators
+from pnn_utils.systems.plate.device import PlateParameters
+from pnn_utils.systems.shg.device import SHG, SHGParameters
 from pnn_utils.twins.causal import CausalNetwork
-from pnn_utils.twins.convolution import Convolution
-from pnn_utils.twins.fit import save_twin
-from pnn_utils.twins.oscillators import OscillatorModel
+from pnn_utils.systems.plate.model import Convolution
+from pnn_utils.twin import save_twin
+from pnn_utils.systems.oscillators.model import OscillatorModel
 from pnn_utils.twins.perceptron import Perceptron
-from pnn_utils.twins.ringing import NAMES, Ringing
-from pnn_utils.vowels import CLASSES, Tokens
+from pnn_utils.systems.circuit.model import NAMES, Ringing
+from pnn_utils.datasets.vowels import CLASSES, Tokens
 from pnn_utils.weights import save_tensors
 
 EXEMPT_MODULES = {

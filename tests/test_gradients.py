@@ -6,10 +6,10 @@ import torch
 
 from pnn_utils.networks.spectral import signal_like_controls
 from pnn_utils.systems.instrument import Instrument
-from pnn_utils.systems.shg import SHG
-from pnn_utils.twins.fit import fit_twin, random_controls
+from pnn_utils.systems.shg.device import SHG
+from pnn_utils.twin import fit_twin, random_controls
 from pnn_utils.twins.gradients import gradient_quality
-from pnn_utils.twins.spectral_exact import ExactSHG
+from pnn_utils.systems.shg.model import ExactSHG
 
 
 def linear_device(matrix, noise=0.0, seed=0):

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from pnn_utils.networks.hybrid import HybridNetwork
-from pnn_utils.systems.shg import SHG
+from pnn_utils.systems.shg.device import SHG
 from pnn_utils.training import accuracy_on_device, train
-from pnn_utils.twins.spectral_exact import ExactSHG
+from pnn_utils.systems.shg.model import ExactSHG
 
 DEVICES = [SHG(seed=seed) for seed in range(2)]
 

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from pnn_utils import metrics, paths
+from pnn_utils import paths
+from pnn_utils.report import metrics
 
 SEEDS = [0.92, 0.94, 0.96, 0.93, 0.95, 0.94, 0.91, 0.97, 0.93, 0.95]
 

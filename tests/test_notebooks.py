@@ -10,7 +10,8 @@ import nbformat
 import pytest
 import yaml
 
-from pnn_utils import paths, run
+from pnn_utils import paths
+from pnn_utils.report import run
 
 SOURCES = sorted(paths.SOURCES.glob("[0-9]*.py"))
 # Not listed in the stages: they write and find files, and what they hold cannot change a result. The data sets are a

@@ -5,9 +5,9 @@ import torch
 
 from pnn_utils.augment import random_affine, random_flip, random_shift
 from pnn_utils.networks.oscillators import OscillatorNetwork, every_second_pixel, split, tiles
-from pnn_utils.systems.oscillators import Oscillators
+from pnn_utils.systems.oscillators.device import Oscillators
 from pnn_utils.training import train
-from pnn_utils.twins.oscillators import OscillatorModel
+from pnn_utils.systems.oscillators.model import OscillatorModel
 
 
 def network(mode="in_silico", ideal=True, seed=0, sizes=((16, 16), (256 + 3, 3))):

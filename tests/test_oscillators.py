@@ -7,10 +7,10 @@ from scipy.integrate import solve_ivp
 from scipy.special import ellipk
 
 from pnn_utils.pat import PhysicalLayer
-from pnn_utils.systems import oscillator_numerics
-from pnn_utils.systems.oscillator_numerics import REST_4, STOERMER_8, n_couplings, stoermer
-from pnn_utils.systems.oscillators import Oscillators
-from pnn_utils.twins.oscillators import OscillatorModel, force_matrix, motion, pack, release
+from pnn_utils.systems.oscillators import solver as oscillator_numerics
+from pnn_utils.systems.oscillators.solver import REST_4, STOERMER_8, n_couplings, stoermer
+from pnn_utils.systems.oscillators.device import Oscillators
+from pnn_utils.systems.oscillators.model import OscillatorModel, force_matrix, motion, pack, release
 
 TABLEAUS = {"REST_4": REST_4, "STOERMER_8": STOERMER_8, "two steps": stoermer(2, 0)}
 

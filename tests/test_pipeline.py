@@ -7,7 +7,9 @@ import nbformat
 import pytest
 import yaml
 
-from pnn_utils import metrics, paths, run
+from pnn_utils import paths
+from pnn_utils.report import metrics
+from pnn_utils.report import run
 
 HEADER = "# ---\n# jupyter:\n#   kernelspec:\n#     display_name: Python 3\n#     language: python\n#     name: python3\n# ---\n\n"
 NOTEBOOK = HEADER + '# %% tags=["parameters"]\nrate = 0.5\nflag = True\n\n# %%\nprint(type(rate).__name__, rate, flag)\n'

@@ -6,9 +6,9 @@ import scipy.linalg
 from scipy.integrate import solve_ivp
 from scipy.optimize import brentq
 
-from pnn_utils.systems.free_plate import free_plate_modes
-from pnn_utils.systems.plate import Plate, PlateParameters
-from pnn_utils.systems.plate_equations import state_space
+from pnn_utils.systems.plate.ritz import free_plate_modes
+from pnn_utils.systems.plate.device import Plate, PlateParameters
+from pnn_utils.systems.plate.equations import state_space
 
 LEISSA = [13.489, 19.789, 24.432, 35.024, 35.024, 61.526]  # J. Sound Vib. 31, 257 (1973): completely free square plate, nu = 0.3
 NONLINEAR = ["force_factor_slope", "force_factor_curvature", "stiffness_slope", "stiffness_curvature", "stretching"]

@@ -7,9 +7,9 @@ from coupled_wave import nonlinear_length, plane_wave, pulses
 from scipy.constants import c, epsilon_0
 from scipy.special import ellipj
 
-from pnn_utils.systems import shg
-from pnn_utils.systems.shg import SHG
-from pnn_utils.twins.spectral_exact import ExactSHG
+from pnn_utils.systems.shg import device as shg
+from pnn_utils.systems.shg.device import SHG
+from pnn_utils.systems.shg.model import ExactSHG
 
 D_EFF = 2.0e-12  # m/V, type-I BBO near 800 nm
 OMEGA = 2 * np.pi * c / 780e-9

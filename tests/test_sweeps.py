@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pnn_utils import paths
-from pnn_utils.sweeps import SweepError, grid, results_file, sweep
+from pnn_utils.experiment import SweepError, grid, results_file, sweep
 
 POINTS = grid(size=[40, 200], seed=range(4))
 
@@ -49,7 +49,7 @@ def test_a_killed_sweep_resumes_and_ends_with_the_same_numbers(serial, tmp_path,
     program.write_text(f"""
 import sys, time
 sys.path[:0] = [{str(paths.ROOT)!r}, {str(paths.ROOT / "tests")!r}]
-from pnn_utils.sweeps import sweep
+from pnn_utils.experiment import sweep
 from test_sweeps import POINTS, experiment
 def slow(size, seed):
     time.sleep(0.3)

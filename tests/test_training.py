@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from pnn_utils.networks.spectral import SpectralNetwork, signal_like_controls
-from pnn_utils.systems.shg import SHG
+from pnn_utils.systems.shg.device import SHG
 from pnn_utils.training import accuracy, accuracy_on_device, train
-from pnn_utils.twins.fit import fit_twin, judge_twin, load_twin, noise_variance, random_controls, save_twin
+from pnn_utils.twin import fit_twin, judge_twin, load_twin, noise_variance, random_controls, save_twin
 from pnn_utils.twins.perceptron import Perceptron
 from pnn_utils.weights import save_tensors
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from pnn_utils.images import average_pool
+from pnn_utils.datasets.images import average_pool
 from pnn_utils.networks.waveform import Clamp, WaveformNetwork, waveform_like_controls
-from pnn_utils.systems.plate import Plate
+from pnn_utils.systems.plate.device import Plate
 from pnn_utils.training import accuracy, accuracy_on_device, train
-from pnn_utils.twins.convolution import Convolution
-from pnn_utils.twins.fit import fit_twin, judge_twin, load_twin, random_controls, save_twin
+from pnn_utils.systems.plate.model import Convolution
+from pnn_utils.twin import fit_twin, judge_twin, load_twin, random_controls, save_twin
 
 SAMPLES = 40
 

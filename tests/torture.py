@@ -29,13 +29,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pnn_utils import data, metrics, paths, sources
+from pnn_utils import paths, sources
+from pnn_utils.datasets import fetch as data
+from pnn_utils.report import metrics
 from pnn_utils.files import sha256
 from pnn_utils.networks.spectral import SpectralNetwork
-from pnn_utils.sweeps import sweep
-from pnn_utils.systems.shg import SHG
+from pnn_utils.experiment import sweep
+from pnn_utils.systems.shg.device import SHG
 from pnn_utils.training import train
-from pnn_utils.twins.fit import fit_twin, load_twin, random_controls, save_twin
+from pnn_utils.twin import fit_twin, load_twin, random_controls, save_twin
 from pnn_utils.twins.perceptron import Perceptron
 from pnn_utils.weights import load_tensors, save_tensors
 

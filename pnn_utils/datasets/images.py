@@ -5,7 +5,7 @@ import struct
 
 import numpy as np
 
-from pnn_utils import data
+from pnn_utils.datasets import fetch as data
 from pnn_utils.systems.base import check_whole
 
 SETS = ("mnist", "fashion_mnist")

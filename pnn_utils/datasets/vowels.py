@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pnn_utils import data, paths
+from pnn_utils import paths
+from pnn_utils.datasets import fetch as data
 from pnn_utils.files import sha256
 
 CLASSES = ("ae", "ah", "aw", "er", "ih", "iy", "uw")

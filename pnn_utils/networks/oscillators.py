@@ -6,8 +6,8 @@ import torch
 
 from pnn_utils.pat import PhysicalLayer
 from pnn_utils.systems.base import check_number
-from pnn_utils.systems.oscillator_numerics import n_couplings
-from pnn_utils.twins.oscillators import pack
+from pnn_utils.systems.oscillators.solver import n_couplings
+from pnn_utils.systems.oscillators.model import pack
 
 
 def every_second_pixel(images):

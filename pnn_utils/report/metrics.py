@@ -1,6 +1,6 @@
 """Numbers of a finished notebook: written, and compared with the committed ones.
 
-    python -m pnn_utils.metrics compare OLD_FOLDER     new metrics against older ones; exit 1 if they disagree
+    python -m pnn_utils.report.metrics compare OLD_FOLDER     new metrics against older ones; exit 1 if they disagree
 """
 
 import argparse
@@ -220,7 +220,7 @@ def print_comparison(rows):
 
 def main(arguments=None):
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m pnn_utils.metrics")
+    parser = argparse.ArgumentParser(prog="python -m pnn_utils.report.metrics")
     parser.add_argument("command", choices=["compare"])
     parser.add_argument("old", type=Path)
     options = parser.parse_args(arguments)

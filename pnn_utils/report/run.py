@@ -1,4 +1,4 @@
-"""Execute one notebook: ``python -m pnn_utils.run notebooks/NN_name.py``.
+"""Execute one notebook: ``python -m pnn_utils.report.run notebooks/NN_name.py``.
 
 The py:percent source is converted in memory, given the parameters of its section in params.yaml, executed by
 papermill from the project's root, stripped of everything that changes from run to run, and written as
@@ -112,7 +112,7 @@ def run_notebook(source, quick=False, params=PARAMS, folder=None, scheduler=None
     folder : path, optional
         Where the .ipynb goes; default `paths.NOTEBOOKS`.
     scheduler : str, optional
-        Where its sweeps run, see `pnn_utils.sweeps.sweep`; for a notebook that has the parameter ``scheduler``.
+        Where its sweeps run, see `pnn_utils.experiment.sweep`; for a notebook that has the parameter ``scheduler``.
 
     Returns
     -------
@@ -157,7 +157,7 @@ def run_notebook(source, quick=False, params=PARAMS, folder=None, scheduler=None
 
 def main(arguments=None):
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m pnn_utils.run", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m pnn_utils.report.run", description=__doc__.splitlines()[0])
     parser.add_argument("notebooks", nargs="*", type=Path, help="default: all, in order")
     parser.add_argument("--quick", action="store_true", help="run at the notebooks' defaults")
     parser.add_argument("--scheduler", help="where sweeps run: serial, processes, or a Dask scheduler's address, tcp://host:port")

@@ -2,10 +2,10 @@
 
 import dataclasses
 
-from pnn_utils.systems.circuit import CircuitParameters
-from pnn_utils.systems.oscillators import OscillatorParameters
-from pnn_utils.systems.plate import PlateParameters
-from pnn_utils.systems.shg import SHGParameters
+from pnn_utils.systems.circuit.device import CircuitParameters
+from pnn_utils.systems.oscillators.device import OscillatorParameters
+from pnn_utils.systems.plate.device import PlateParameters
+from pnn_utils.systems.shg.device import SHGParameters
 
 DEVICES = {"SHG": SHGParameters, "Plate": PlateParameters, "Circuit": CircuitParameters, "Oscillators": OscillatorParameters}
 

@@ -18,7 +18,7 @@ def netlist(p, drive, reltol=1e-6, results="waveform.txt"):
     Parameters
     ----------
     p : CircuitParameters
-        The circuit's own values; imperfections are ignored, as in `pnn_utils.systems.transient.simulate`.
+        The circuit's own values; imperfections are ignored, as in `pnn_utils.systems.circuit.solver.simulate`.
     drive : array_like, shape (samples,)
         Voltages held for one sample interval each; the circuit starts from rest.
     reltol : float

@@ -24,7 +24,7 @@ i_ch is the level-1 (Shichman-Hodges) channel current with its source resistance
 series resistance, Q_j the charge of the drain junction. With gate and drain tied, the channel is either cut
 off or saturated (tests), so that i_ch depends on the gate alone. Every pass starts from rest.
 
-`pnn_utils.systems.transient` solves them; `pnn_utils.systems.netlist` writes them for ngspice.
+`pnn_utils.systems.circuit.solver` solves them; `tests.referees.netlist` writes them for ngspice.
 
 References
 ----------
@@ -40,7 +40,7 @@ import math
 import numpy as np
 
 from pnn_utils.systems.base import PhysicalSystem, make_parameters, parameter
-from pnn_utils.systems.transient import simulate
+from pnn_utils.systems.circuit.solver import simulate
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Transients of the transistor circuit of `pnn_utils.systems.circuit`: its equations solved quickly and exactly enough.
+"""Transients of the transistor circuit of `pnn_utils.systems.circuit.device`: its equations solved quickly and exactly enough.
 
 Between two substeps the linear part of the circuit is propagated exactly by a matrix exponential, drive steps
 included. The transistor's current out of the drain node is split in two: channel and body diode, taken as linear

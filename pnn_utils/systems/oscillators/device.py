@@ -10,7 +10,7 @@ couplings with i < j, row by row, and after them the N drives. The force is line
 
     q'' = A sin q + e,    A_ij = J_ij for i != j,    A_ii = -1 - sum of J_ij over j != i,
 
-with a symmetric A that is formed once per pass. How it is integrated: `pnn_utils.systems.oscillator_numerics`.
+with a symmetric A that is formed once per pass. How it is integrated: `pnn_utils.systems.oscillators.solver`.
 
 References
 ----------
@@ -22,7 +22,7 @@ import dataclasses
 import numpy as np
 
 from pnn_utils.systems.base import PhysicalSystem, check_whole, make_parameters, parameter
-from pnn_utils.systems.oscillator_numerics import STOERMER_8, combine, force_matrix, march, n_couplings
+from pnn_utils.systems.oscillators.solver import STOERMER_8, combine, force_matrix, march, n_couplings
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Differentiable model of the coupled oscillators in torch, without the device's imperfections.
 
 The equation, the packing of the couplings, the integrators and the hand-written adjoint are those of
-`pnn_utils.systems.oscillators` and `pnn_utils.systems.oscillator_numerics`. On the CPU they run on NumPy views of the
+`pnn_utils.systems.oscillators.device` and `pnn_utils.systems.oscillators.solver`. On the CPU they run on NumPy views of the
 tensors, elsewhere (CUDA) on the tensors themselves; in float32 or float64. NumPy's matrix products obey OMP_NUM_THREADS, not
 torch.set_num_threads.
 """
@@ -9,9 +9,9 @@ torch.set_num_threads.
 import numpy as np
 import torch
 
-from pnn_utils.systems import oscillator_numerics
+from pnn_utils.systems.oscillators import solver as oscillator_numerics
 from pnn_utils.systems.base import check_number, check_whole
-from pnn_utils.systems.oscillator_numerics import STOERMER_8, adjoint, combine, march, n_couplings, pack_gradient
+from pnn_utils.systems.oscillators.solver import STOERMER_8, adjoint, combine, march, n_couplings, pack_gradient
 
 DURATION = 0.5  # in units of 1/omega_0, as in the device
 
@@ -155,7 +155,7 @@ def force_matrix(couplings, size):
     Raises
     ------
     TypeError, ValueError
-        See `pnn_utils.systems.oscillator_numerics.force_matrix`.
+        See `pnn_utils.systems.oscillators.solver.force_matrix`.
     """
     if couplings.is_cpu:
         return torch.from_numpy(oscillator_numerics.force_matrix(couplings.detach().contiguous().numpy(), size))

@@ -1,6 +1,6 @@
 """Numerics of coupled oscillators released from rest, shared by the simulated device and its model.
 
-The force is linear in sin q: q'' = A sin q + e with a symmetric A (see `pnn_utils.systems.oscillators`), so that each
+The force is linear in sin q: q'' = A sin q + e with a symmetric A (see `pnn_utils.systems.oscillators.device`), so that each
 evaluation is one matrix product for the whole batch. The integrators use two more facts: the force does not depend
 on the velocity, and the motion starts from rest, so that q(t) is even in t. Each is an explicit method over the whole
 duration t,

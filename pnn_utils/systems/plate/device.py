@@ -18,8 +18,8 @@ import dataclasses
 import numpy as np
 
 from pnn_utils.systems.base import PhysicalSystem, check_whole, make_parameters, parameter
-from pnn_utils.systems.plate_equations import state_space
-from pnn_utils.systems.plate_solver import modal, run
+from pnn_utils.systems.plate.equations import state_space
+from pnn_utils.systems.plate.solver import modal, run
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,7 +26,7 @@ import dataclasses
 import numpy as np
 import scipy.linalg
 
-from pnn_utils.systems.free_plate import free_plate_modes
+from pnn_utils.systems.plate.ritz import free_plate_modes
 
 AIR_DENSITY, SOUND_SPEED = 1.204, 343.2  # kg/m^3 and m/s at 20 degrees C, 1013 hPa
 

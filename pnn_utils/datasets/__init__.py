@@ -1,0 +1,1 @@
+"""The tasks: vowels and images, fetched with checksums."""

@@ -1,0 +1,1 @@
+"""One notebook executed, its numbers compared, its figures drawn in one style."""

@@ -1,0 +1,1 @@
+"""Voltage: a ringing circuit loaded by a transistor."""

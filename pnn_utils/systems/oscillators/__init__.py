@@ -1,0 +1,1 @@
+"""Coupled pendulums, as in the authors' public notebooks."""

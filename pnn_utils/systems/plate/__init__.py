@@ -1,0 +1,1 @@
+"""Sound: a titanium plate on a voice coil."""

@@ -1,0 +1,1 @@
+"""Light: shaped femtosecond pulses doubled in a crystal."""
