@@ -1,34 +1,63 @@
-"""Files that are either whole or absent."""
+"""Where things live, and files that are whole, unaltered, or absent.
+
+Results (notebooks as executed, figures, metrics, twins) go to their committed places or, when the
+environment variable ``PNN_SCRATCH`` names a folder, to the same places below that folder, so that
+a trial run touches nothing that is committed. Raw data, sources and the weights of long trainings
+always stay in the project.
+"""
 
 import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = ROOT / "notebooks"
+RAW = ROOT / "data" / "raw"
+WEIGHTS = ROOT / "data" / "weights"  # of long trainings; committed
+
+RESULTS = Path(os.environ.get("PNN_SCRATCH") or ROOT).resolve()
+NOTEBOOKS = RESULTS / "notebooks"
+TWINS = RESULTS / "data" / "twins"
+METRICS = RESULTS / "data" / "metrics"
+SWEEPS = RESULTS / "data" / "sweeps"  # of sweeps under way; not committed
+FIGURES = RESULTS / "figures"
+
+# Optional programs, and the Debian package of each.
+PROGRAMS = {"ngspice": "ngspice", "chromium": "chromium", "chromedriver": "chromium-driver"}
+
+KEY = "pnn_utils"  # one key: safetensors writes several in an order that changes from run to run
+
+
+def program(name):
+    """Return the path of an optional program, or None where it is not installed."""
+    return shutil.which(name)
+
+
+def missing(*names):
+    """Say which of these optional programs are not installed, and how to get them; "" if none."""
+    absent = [name for name in names if program(name) is None]
+    if not absent:
+        return ""
+    packages = " ".join(PROGRAMS[name] for name in absent)
+    verb = "is" if len(absent) == 1 else "are"
+    return f"{' and '.join(absent)} {verb} not installed (Debian: apt-get install {packages})"
 
 
 @contextlib.contextmanager
 def atomic_path(path):
     """Give a temporary path beside `path` that takes its name only when the block succeeds.
 
-    Parameters
-    ----------
-    path : str or pathlib.Path
-        Final place of the file; missing folders are made.
-
-    Yields
-    ------
-    pathlib.Path
-        An existing empty file in the same folder. After the block it is flushed to disk and renamed to
-        `path`, which replaces an older file in one step; if the block raises, it is removed instead.
+    Missing folders are made. After the block the file is flushed to disk and renamed to `path`,
+    which replaces an older file in one step; if the block raises, it is removed instead.
 
     Raises
     ------
     OSError
-        If the disk is full or the folder cannot be written; it names `path`, whose older file stays as it was.
-    ValueError
-        If the path holds a null byte.
+        If the disk is full or the folder cannot be written; it names `path`.
     """
     path = Path(path)
     with naming(path):
@@ -42,7 +71,7 @@ def atomic_path(path):
                 os.fsync(file.fileno())
             umask = os.umask(0)
             os.umask(umask)
-            temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner can read
+            temporary.chmod(0o666 & ~umask)  # mkstemp's files are readable by their owner only
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -50,60 +79,87 @@ def atomic_path(path):
 
 @contextlib.contextmanager
 def naming(path):
-    """Let an OSError that names no file, or a temporary one beside `path`, name `path`.
-
-    Raises
-    ------
-    OSError
-        That of the block.
-    """
+    """Let an OSError that names no file, or a temporary one beside `path`, name `path`."""
     try:
         yield
     except OSError as error:
         beside = str(Path(path).parent / f".{Path(path).name}.")
-        if error.errno is None or not (error.filename is None or str(error.filename).startswith(beside)):
+        ours = error.filename is None or str(error.filename).startswith(beside)
+        if error.errno is None or not ours:
             raise
-        raise type(error)(error.errno, f"{error.strerror}; it was not written", str(path)) from error
+        why = f"{error.strerror}; it was not written"
+        raise type(error)(error.errno, why, str(path)) from error
 
 
 def write_text(path, text):
-    """Write `text` as UTF-8 to `path`, whole or not at all.
-
-    Raises
-    ------
-    OSError
-        See `atomic_path`.
-    ValueError
-        If the path holds a null byte, or UTF-8 has no way to write the text.
-    """
+    """Write `text` as UTF-8 to `path`, whole or not at all; raises as `atomic_path`."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path, content):
-    """Write `content` as indented JSON to `path`.
-
-    Raises
-    ------
-    OSError
-        See `atomic_path`.
-    TypeError
-        If the content is not of plain JSON types.
-    ValueError
-        If it holds NaN or infinity, or the path a null byte.
-    """
+    """Write `content` as indented JSON to `path`, whole or not at all; NaN is refused."""
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def sha256(path):
-    """Return the SHA-256 of the file at `path` as 64 hexadecimal digits.
+    """Return the SHA-256 of the file at `path` as 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save_tensors(path, tensors, about):
+    """Write named tensors and a dict about them (plain JSON types), with a checksum over both.
+
+    The path ends in ``.safetensors`` by custom; raises as `atomic_path`.
+    """
+    import safetensors.torch  # here: torch is slow to import, and paths need none
+
+    tensors = {name: value.detach().contiguous() for name, value in tensors.items()}
+    text = json.dumps(about)
+    metadata = {KEY: json.dumps({"about": text, "sha256": _digest(tensors, text)})}
+    content = safetensors.torch.save(tensors, metadata=metadata)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)  # Python's own errors say what the system reported
+
+
+def load_tensors(path):
+    """Read what `save_tensors` wrote: the dict of tensors, and the dict about them.
 
     Raises
     ------
-    OSError
-        If it cannot be read.
+    FileNotFoundError
+        If there is no such file.
     ValueError
-        If the path holds a null byte.
+        If it is no whole safetensors file of `save_tensors`, or altered since.
     """
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    import safetensors
+
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # what the reader raises depends on where the bytes are damaged
+        raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
+    if KEY not in metadata:
+        raise ValueError(f"{path} was not written by this project: its metadata names "
+                         f"{sorted(metadata) or 'nothing'}; expected {KEY!r}")
+    try:
+        contents = json.loads(metadata[KEY])
+        text, digest = contents["about"], contents["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: its metadata cannot be read ({error!r})") from error
+    if _digest(tensors, text) != digest:
+        raise ValueError(f"{path} is damaged: its contents have another SHA-256 than it says")
+    return tensors, json.loads(text)
+
+
+def _digest(tensors, text):
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        value = tensors[name]
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.cpu().numpy().tobytes())
+    return digest.hexdigest()
