@@ -1,40 +1,42 @@
 """Solver of the plate device: sums of exponentials for all that is linear, kicks for what is not.
 
-The drive is constant during each sample, so every eigenmode of the linear state space is advanced exactly by one complex factor. The nonlinear forces
-act as kicks in the middle of each step (Strang splitting, of second order), taken such that the coupling of speed and current neither makes nor loses energy.
+The drive is constant during each sample, so every eigenmode of the linear state space is advanced
+exactly by one complex factor. The nonlinear forces act as kicks in the middle of each step (Strang
+splitting, of second order), taken such that the coupling of speed and current neither makes nor
+loses energy.
 """
 
-import numba
 import numpy as np
+
+from pnn_utils.systems.compiled import compiled
 
 LANES = 16  # waveforms that the inner loop advances together
 
 
 def modal(space, p, steps_per_sample):
-    """Write the state space as uncoupled exponentials and everything that one splitting step needs.
+    """Write the state space as uncoupled exponentials, with all that one splitting step needs.
 
     Parameters
     ----------
-    space : StateSpace
-    p : PlateParameters
+    space : namespace
+        From `state_space`.
+    p : namespace
+        Values of ``parameters.csv``.
     steps_per_sample : int
-        At least 1.
 
     Returns
     -------
     flow : ndarray, shape (exponentials, 3), complex
-        Per exponential: its factor over one step, and what the voltage before and the voltage after the middle of the step's span add.
+        Factor over one step; what the voltage before and after the middle of its span add.
     kicks : ndarray, shape (exponentials, 3), complex
-        What an impulse of force (N s) and of voltage (V s) at the coil, and of force along d (N s), add.
+        What impulses of force (N s) and voltage (V s) at the coil and of force along d (N s) add.
     readings : ndarray, shape (exponentials, 4), complex
         Rows whose real part reads x, x', i, d.
-    records : function (rows: ndarray (outputs, states)) -> (ndarray (exponentials, outputs) complex, ndarray (outputs,))
+    records : function (rows: (outputs, states)) -> ((exponentials, outputs), (outputs,))
         The same for readings at the end of a sample, and the voltage's direct part.
     numbers : ndarray, shape (12,)
         Constants of the nonlinear terms, in the order that `_advance` reads them.
     """
-    if steps_per_sample < 1:
-        raise ValueError(f"steps_per_sample is {steps_per_sample}; expected at least 1")
     h = 1 / (p.sample_rate * steps_per_sample)
     rates, vectors = np.linalg.eig(space.matrix)
     inverse = np.linalg.inv(vectors)
@@ -43,7 +45,8 @@ def modal(space, p, steps_per_sample):
     half = np.exp(rates[kept] * h / 2)
     rise = (half - 1) / rates[kept] * (inverse @ space.voltage)[kept]
     flow = np.stack([half**2, half * rise, rise], 1)
-    kicks = np.stack([(inverse @ column)[kept] for column in (space.force, space.voltage, space.stretch)], 1)
+    columns = space.force, space.voltage, space.stretch
+    kicks = np.stack([(inverse @ column)[kept] for column in columns], 1)
 
     def rows_of(rows):
         return (rows @ vectors)[:, kept].T * twice[:, None]
@@ -53,9 +56,12 @@ def modal(space, p, steps_per_sample):
         return weights * half[:, None], (weights * rise[:, None]).sum(0).real
 
     readings = rows_of(np.stack([space.excursion, space.speed, space.current, space.deflection]))
-    numbers = np.array([h, p.excursion, space.force_factor * p.force_factor_slope, space.force_factor * p.force_factor_curvature,
-                        space.suspension * p.stiffness_slope, space.suspension * p.stiffness_curvature, space.stretch_stiffness,
-                        space.speed @ space.force, space.speed @ space.stretch, space.current @ space.voltage, 0.5, 0.25])
+    b, k = space.force_factor, space.suspension
+    numbers = np.array([
+        h, p.excursion, b * p.force_factor_slope, b * p.force_factor_curvature,
+        k * p.stiffness_slope, k * p.stiffness_curvature, space.stretch_stiffness,
+        space.speed @ space.force, space.speed @ space.stretch, space.current @ space.voltage,
+        0.5, 0.25])
     return flow, kicks, readings, records, numbers
 
 
@@ -67,9 +73,9 @@ def run(modes, drive, rows, steps, skip):
     modes : tuple
         From `modal`.
     drive : ndarray, shape (n, samples), float32 or float64
-        Volts at the coil. The calculation keeps this precision; float32 is faster and good to 1e-5 of the loudest reading.
+        Volts at the coil; the calculation keeps this precision.
     rows : ndarray, shape (outputs, states)
-        What to record, as rows of a `StateSpace`.
+        What to record, as rows of the state space.
     steps : int
         Steps per sample that `modes` was made for.
     skip : int
@@ -80,27 +86,32 @@ def run(modes, drive, rows, steps, skip):
     ndarray, shape (n, samples - skip, outputs)
     """
     flow, kicks, readings, records, numbers = modes
-    real, pair = (np.float32, np.complex64) if drive.dtype == np.float32 else (np.float64, np.complex128)
-    # Padding to whole groups of lanes makes every row take the same path through the vector units: the same bytes in any batch.
+    real = drive.dtype
+    # Whole groups of lanes: every row takes the same path through the vector units, and so gives
+    # the same bytes in any batch.
     padded = np.zeros((-(-len(drive) // LANES) * LANES, drive.shape[1]), real)
     padded[: len(drive)] = drive
     weights, direct = records(rows)
-    flow, kicks, readings, weights = (np.ascontiguousarray(values, dtype=pair) for values in (flow, kicks, readings, weights))
+    pair = np.result_type(real, np.complex64)
+    complexes = (np.ascontiguousarray(c, pair) for c in (flow, kicks, readings, weights))
     linear = not (numbers[2:7] != 0).any()
-    recorded = _advance(padded, steps, flow, kicks, readings, weights, direct.astype(real), numbers.astype(real), skip, linear)
+    recorded = _advance(padded, steps, *complexes, direct.astype(real), numbers.astype(real),
+                        skip, linear)
     return recorded[: len(drive)]
 
 
-@numba.njit(cache=True, fastmath=True, error_model="numpy")
+@compiled(fastmath=True, error_model="numpy")
 def _advance(drive, steps, flow, kicks, readings, weights, direct, numbers, skip, linear):
-    """Run LANES waveforms at a time; returns the recorded readings, shape (waveforms, samples - skip, outputs).
+    """Run LANES waveforms at a time; return the readings, shape (rows, samples - skip, outputs).
 
-    drive is in volts at the coil, shape (waveforms, samples), the number of waveforms a multiple of LANES.
+    drive is in volts at the coil, shape (rows, samples), rows a multiple of LANES. All in one
+    function, because fast arithmetic rounds differently in pieces.
     """
     rows, samples = drive.shape
     n, outputs, kind = flow.shape[0], weights.shape[1], drive.dtype
     recorded = np.empty((rows, samples - skip, outputs), kind)
-    h, scale, b1, b2, k1, k2, k4, push, bend, lift, half, quarter = numbers  # halves too: a literal would widen float32
+    # The halves are numbers too: a literal would widen float32.
+    h, scale, b1, b2, k1, k2, k4, push, bend, lift, half, quarter = numbers
     re, im = np.empty((n, LANES), kind), np.empty((n, LANES), kind)
     before, now = np.empty(LANES, kind), np.empty(LANES, kind)
     read, pulse = np.empty((4, LANES), kind), np.empty((3, LANES), kind)
@@ -111,9 +122,9 @@ def _advance(drive, steps, flow, kicks, readings, weights, direct, numbers, skip
                 before[:] = now
                 for lane in range(LANES):
                     now[lane] = drive[first + lane, t]
-                for k in range(n):
-                    er, ei = flow[k, 0].real, flow[k, 0].imag
-                    ar, ai, br, bi = flow[k, 1].real, flow[k, 1].imag, flow[k, 2].real, flow[k, 2].imag
+                for k in range(n):  # the linear equations, exactly
+                    er, ar, br = flow[k, 0].real, flow[k, 1].real, flow[k, 2].real
+                    ei, ai, bi = flow[k, 0].imag, flow[k, 1].imag, flow[k, 2].imag
                     for lane in range(LANES):
                         r, i = re[k, lane], im[k, lane]
                         re[k, lane] = er * r - ei * i + ar * before[lane] + br * now[lane]
@@ -122,8 +133,10 @@ def _advance(drive, steps, flow, kicks, readings, weights, direct, numbers, skip
                     continue
                 read[:] = 0.0
                 for k in range(n):
-                    xr, vr, cr, dr = readings[k, 0].real, readings[k, 1].real, readings[k, 2].real, readings[k, 3].real
-                    xi, vi, ci, di = readings[k, 0].imag, readings[k, 1].imag, readings[k, 2].imag, readings[k, 3].imag
+                    xr, vr = readings[k, 0].real, readings[k, 1].real
+                    cr, dr = readings[k, 2].real, readings[k, 3].real
+                    xi, vi = readings[k, 0].imag, readings[k, 1].imag
+                    ci, di = readings[k, 2].imag, readings[k, 3].imag
                     for lane in range(LANES):
                         r, i = re[k, lane], im[k, lane]
                         read[0, lane] += xr * r - xi * i
@@ -134,19 +147,23 @@ def _advance(drive, steps, flow, kicks, readings, weights, direct, numbers, skip
                     x, v, current, d = read[0, lane], read[1, lane], read[2, lane], read[3, lane]
                     e = x / scale
                     bent = -h * k4 * d * d * d
-                    a = h * (b1 + b2 * e) * e  # (B - B_0) h: couples speed and current, and must neither make nor lose energy,
-                    soft = -h * (k1 + k2 * e) * e * x  # so both are taken in the middle of the kick
+                    # (B - B_0) h couples speed and current, and must neither make nor lose energy:
+                    # both are taken in the middle of the kick.
+                    a = h * (b1 + b2 * e) * e
+                    soft = -h * (k1 + k2 * e) * e * x
                     v += half * (bend * bent + push * soft)
-                    force = a * (current - half * a * lift * v) / (half + half + quarter * a * a * push * lift)
+                    loop = half + half + quarter * a * a * push * lift
+                    force = a * (current - half * a * lift * v) / loop
                     pulse[0, lane] = force + soft
                     pulse[1, lane] = -a * (v + half * push * force)
                     pulse[2, lane] = bent
-                for k in range(n):
+                for k in range(n):  # the kick
                     fr, ur, dr = kicks[k, 0].real, kicks[k, 1].real, kicks[k, 2].real
                     fi, ui, di = kicks[k, 0].imag, kicks[k, 1].imag, kicks[k, 2].imag
                     for lane in range(LANES):
-                        re[k, lane] += fr * pulse[0, lane] + ur * pulse[1, lane] + dr * pulse[2, lane]
-                        im[k, lane] += fi * pulse[0, lane] + ui * pulse[1, lane] + di * pulse[2, lane]
+                        force, volts, bent = pulse[0, lane], pulse[1, lane], pulse[2, lane]
+                        re[k, lane] += fr * force + ur * volts + dr * bent
+                        im[k, lane] += fi * force + ui * volts + di * bent
             if t < skip:
                 continue
             for j in range(outputs):
