@@ -1,28 +1,29 @@
-"""The digital model of a ringing circuit with a nonlinear load: its own two equations, with constants fitted to measurements.
+"""A model of the circuit with its physics in it: two equations with constants fitted to readings.
 
-    L i' = u - R i - v,     v' = i - G v - F(v),     F(v) = g_1 ramp(v - v_1; s_1) - g_2 ramp(-v - v_2; s_2)
+    L i' = u - R i - v,     v' = i - G v - F(v)
+    F(v) = g_1 ramp(v - v_1; s_1) - g_2 ramp(-v - v_2; s_2)
 
-ramp(z; s) = (z + sqrt(z^2 + s^2)) / 2 is a corner rounded over a width s. Time is counted in samples and the capacitance is 1: only
-voltages are measured, so the impedance level is free. In every substep of length h the linear part (i and v, the drive u held) is
-propagated exactly, then the load pulls by a linearly implicit step, v <- v - h F / (1 + h F' / 2). Forward and backward passes are
-written out and compiled: the backward pass costs as much as the forward pass and needs no graph.
+ramp(z; s) = (z + sqrt(z^2 + s^2)) / 2 is a corner rounded over a width s. Time is counted in samples
+and the capacitance is 1: only voltages are measured, so the impedance level is free. In every substep
+of length h the linear part (i and v, the drive u held) is propagated exactly, then the load pulls by a
+linearly implicit step, v <- v - h F / (1 + h F' / 2). Forward and backward passes are written out and
+compiled: the backward pass costs as much as the forward pass and needs no graph.
 """
 
-import numba
 import numpy as np
 import scipy.linalg
 import scipy.optimize
 import torch
 
-from pnn_utils.pat import check_rows
-from pnn_utils.systems.base import check_number, check_whole
+from pnn_utils.systems.compiled import compiled
 
 LANES = 16  # waveforms that the inner loop advances together
-NAMES = ("inductance", "resistance", "leak", "g1", "v1", "s1", "g2", "v2", "s2", "gain_in", "offset_in", "gain_out", "offset_out")
+NAMES = ("inductance", "resistance", "leak", "g1", "v1", "s1", "g2", "v2", "s2",
+         "gain_in", "offset_in", "gain_out", "offset_out")
 
 
 class Ringing(torch.nn.Module):
-    """A resonant circuit loaded by a nonlinear conductance, driven and read sample by sample, from rest.
+    """A resonant circuit loaded by a nonlinear conductance, driven and read by samples, from rest.
 
     Parameters
     ----------
@@ -33,31 +34,22 @@ class Ringing(torch.nn.Module):
 
     Raises
     ------
-    TypeError
-        If a number is not a whole one.
     ValueError
-        If the dimensions are not those of a waveform in and a waveform out, or there are no substeps.
+        If the dimensions are not those of a waveform in and a waveform out.
     """
 
     def __init__(self, input_dim, param_dim, output_dim, substeps=4):
         super().__init__()
-        check_whole(0, input_dim=input_dim, param_dim=param_dim, output_dim=output_dim, substeps=substeps)
-        if not input_dim or input_dim != output_dim or param_dim or substeps < 1:
-            raise ValueError(f"dimensions are {input_dim}, {param_dim}, {output_dim}, substeps {substeps}; expected as many samples out as in, "
-                             "no parameter controls, at least 1 substep")
-        self.settings = {"input_dim": input_dim, "param_dim": param_dim, "output_dim": output_dim, "substeps": substeps}
+        if input_dim != output_dim or param_dim:
+            raise ValueError(f"dimensions are {input_dim}, {param_dim}, {output_dim}; expected as "
+                             "many samples out as in, and no parameter controls")
+        self.settings = {"input_dim": input_dim, "param_dim": param_dim,
+                         "output_dim": output_dim, "substeps": substeps}
         self.substeps = substeps
         self.register_buffer("constants", torch.zeros(len(NAMES), dtype=torch.float64))
 
     def forward(self, x, theta):
-        """Return the predicted waveform, shape (n, samples), for drives of shape (n, samples); theta has no columns.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If the drives are neither float32 nor float64, or their shape is wrong.
-        """
-        check_rows("x", x, self.settings["input_dim"], torch.float64 if x.dtype == torch.float64 else torch.float32)
+        """Return the waveform, shape (n, samples), for drives (n, samples); theta is empty."""
         return _Ringing.apply(x, self.constants, self.substeps)
 
 
@@ -71,7 +63,8 @@ def fit_ringing(device, x, theta, y, start, substeps=4, rows=1000):
     x, theta, y : ndarray, shapes (n, samples), (n, 0), (n, samples)
         Measured pairs.
     start : dict
-        First guess of every constant in `NAMES`, for instance from the values printed on the parts; time in samples, capacitance 1.
+        First guess of every constant in `NAMES`, for instance from the values printed on the parts;
+        time in samples, capacitance 1.
     substeps : int
     rows : int
         Pairs used, the first ones: 13 constants need few.
@@ -79,90 +72,86 @@ def fit_ringing(device, x, theta, y, start, substeps=4, rows=1000):
     Returns
     -------
     Ringing
-
-    Raises
-    ------
-    TypeError
-        If the pairs are not of numbers, or a number of the guess is none.
-    ValueError
-        If the guess misses or adds a name or is 0 where it divides, or the pairs' shapes are wrong, they are not finite or hardly differ.
     """
-    check_whole(1, rows=rows)
-    if set(start) != set(NAMES):
-        raise ValueError(f"start has the names {sorted(start)}; expected {sorted(NAMES)}")
-    if x.shape != y.shape or x.ndim != 2 or x.shape[1] != device.input_dim:
-        raise ValueError(f"x has shape {x.shape} and y {y.shape}; expected (n, {device.input_dim}) for both")
-    for name, values in (("x", x), ("y", y)):
-        if values.dtype.kind not in "fiu":
-            raise TypeError(f"{name} has dtype {values.dtype}; expected numbers")
-        if not np.isfinite(values).all():
-            raise ValueError(f"{name} holds {np.count_nonzero(~np.isfinite(values))} values that are not finite")
-    check_number(-1e6, 1e6, **{name: value for name, value in start.items() if name != "inductance"})
-    check_number(1e-6, 1e6, inductance=start["inductance"])
     twin = Ringing(device.input_dim, device.param_dim, device.output_dim, substeps)
     x, y = np.asarray(x[:rows], np.float64), np.asarray(y[:rows], np.float64)
-    if not y.size or not y.std() > 0:
-        raise ValueError("all readings are the same; expected readings that differ")
     first = np.array([start[name] for name in NAMES], dtype=float)
     scale = np.maximum(np.abs(first), 0.05)
 
     def residuals(scaled):
         return ((_predict(x, scaled * scale, substeps)[0] - y) / y.std()).ravel()
 
-    twin.constants.copy_(torch.from_numpy(scipy.optimize.least_squares(residuals, first / scale, max_nfev=100).x * scale))
+    found = scipy.optimize.least_squares(residuals, first / scale, max_nfev=100)
+    twin.constants.copy_(torch.from_numpy(found.x * scale))
     return twin
 
 
 class _Ringing(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, constants, substeps):
-        drive = x.detach().numpy()
-        constants = constants.numpy()
-        y, ctx.voltages = _predict(drive, constants, substeps)
-        ctx.constants, ctx.substeps = constants, substeps
+        ctx.constants, ctx.substeps = constants.numpy(), substeps
+        y, ctx.voltages = _predict(x.detach().numpy(), ctx.constants, substeps)
         return torch.from_numpy(y)
 
     @staticmethod
     def backward(ctx, gradient):
-        rows, samples = gradient.shape
         kind = ctx.voltages.dtype
         gains = ctx.constants[NAMES.index("gain_in")] * ctx.constants[NAMES.index("gain_out")]
-        padded = np.zeros((len(ctx.voltages) * LANES, samples), kind)
-        padded[:rows] = gradient.numpy() * kind.type(gains)
+        padded = _whole_blocks(gradient.numpy() * kind.type(gains))
         wanted = np.empty_like(padded)
-        _pull_back(padded, ctx.substeps, substep(ctx.constants, ctx.substeps).astype(kind), ctx.voltages, wanted)
-        return torch.from_numpy(wanted[:rows]), None, None
-
-
-def substep(constants, substeps):
-    """Return the numbers that the compiled loops need: the exact linear step (2 x 3), the load's six, and the literals 1/2 and 1."""
-    inductance, resistance, leak, g1, v1, s1, g2, v2, s2 = constants[:9]
-    generator = np.array([[-resistance / inductance, -1 / inductance, 1 / inductance], [1.0, -leak, 0.0], [0.0, 0.0, 0.0]])
-    step = scipy.linalg.expm(generator / substeps)
-    return np.concatenate([step[:2].ravel(), [g1 / substeps, v1, s1**2, g2 / substeps, v2, s2**2, 0.5, 1.0]])
+        _pull_back(padded, *_substep(ctx.constants, ctx.substeps, kind), ctx.voltages, wanted)
+        return torch.from_numpy(wanted[:len(gradient)]), None, None
 
 
 def _predict(drive, constants, substeps):
-    """Return the predicted waveforms, in the drive's precision, and the voltages that the backward pass needs."""
-    rows, samples = drive.shape
+    """Return the waveforms, in the drive's precision, and voltages for the backward pass."""
     kind = drive.dtype
     gain_in, offset_in, gain_out, offset_out = (kind.type(c) for c in constants[9:])
-    padded = np.zeros((-(-rows // LANES) * LANES, samples), kind)
-    padded[:rows] = gain_in * drive + offset_in
-    voltages = np.empty((len(padded) // LANES, samples * substeps, LANES), kind)
+    padded = _whole_blocks(gain_in * drive + offset_in)
+    rows, samples = padded.shape
+    voltages = np.empty((rows // LANES, samples, substeps, LANES), kind)
     read = np.empty_like(padded)
-    _run(padded, substeps, substep(constants, substeps).astype(kind), voltages, read)
-    return gain_out * read[:rows] + offset_out, voltages
+    _run(padded, *_substep(constants, substeps, kind), voltages, read)
+    return gain_out * read[:len(drive)] + offset_out, voltages
 
 
-@numba.njit(cache=True, fastmath=True, error_model="numpy")
-def _run(drive, substeps, c, voltages, read):
+def _whole_blocks(values):
+    """Add rows of zeros up to a multiple of LANES."""
+    padded = np.zeros((-(-len(values) // LANES) * LANES, values.shape[1]), values.dtype)
+    padded[:len(values)] = values
+    return padded
+
+
+def _substep(constants, substeps, kind):
+    """Return the exact linear step of i and v, the load's constants, and 1/2 and 1, all in `kind`."""
+    inductance, resistance, leak, g1, v1, s1, g2, v2, s2 = constants[:9]
+    step = scipy.linalg.expm(np.array([
+        [-resistance / inductance, -1 / inductance, 1 / inductance],
+        [1.0, -leak, 0.0],
+        [0.0, 0.0, 0.0]]) / substeps)
+    load = np.array([g1 / substeps, v1, s1**2, g2 / substeps, v2, s2**2, 0.5, 1.0])
+    return tuple(step[:2].ravel().astype(kind)), tuple(load.astype(kind))
+
+
+@compiled(inline="always", fastmath=True, error_model="numpy")
+def _pull(v, load):
+    """Return the load's pull h F on the voltage, and its first two derivatives."""
+    k1, v1, s1, k2, v2, s2, half, one = load
+    z, y = v - v1, -v - v2
+    p, q = np.sqrt(z * z + s1), np.sqrt(y * y + s2)
+    pull = half * (k1 * (z + p) - k2 * (y + q))
+    slope = half * (k1 * (one + z / p) + k2 * (one + y / q))
+    return pull, slope, half * (k1 * s1 / (p * p * p) - k2 * s2 / (q * q * q))
+
+
+@compiled(fastmath=True, error_model="numpy")
+def _run(drive, linear, load, voltages, read):
     """Fill `voltages`, before each pull of the load, and `read`, at the end of each sample."""
-    rows, samples = drive.shape
-    kind = drive.dtype
-    a, b, e, f, m, n, k1, v1, s1, k2, v2, s2, half, one = c
-    current, voltage = np.empty(LANES, kind), np.empty(LANES, kind)
-    for block in range(rows // LANES):
+    blocks, samples, substeps, _ = voltages.shape
+    a, b, e, f, m, n = linear
+    half, one = load[6:]
+    current, voltage = np.empty(LANES, drive.dtype), np.empty(LANES, drive.dtype)
+    for block in range(blocks):
         first = block * LANES
         current[:], voltage[:] = 0, 0
         for t in range(samples):
@@ -171,24 +160,22 @@ def _run(drive, substeps, c, voltages, read):
                     u, i, v = drive[first + lane, t], current[lane], voltage[lane]
                     current[lane] = a * i + b * v + e * u
                     v = f * i + m * v + n * u
-                    voltages[block, t * substeps + step, lane] = v
-                    z, y = v - v1, -v - v2
-                    p, q = np.sqrt(z * z + s1), np.sqrt(y * y + s2)
-                    pull = half * (k1 * (z + p) - k2 * (y + q))
-                    slope = half * (k1 * (one + z / p) + k2 * (one + y / q))
+                    voltages[block, t, step, lane] = v
+                    pull, slope, _ = _pull(v, load)
                     voltage[lane] = v - pull / (one + half * slope)
             for lane in range(LANES):
                 read[first + lane, t] = voltage[lane]
 
 
-@numba.njit(cache=True, fastmath=True, error_model="numpy")
-def _pull_back(gradient, substeps, c, voltages, wanted):
-    """Fill `wanted`, the gradient with respect to the drive, from that with respect to the readings: `_run` transposed, last step first."""
-    rows, samples = gradient.shape
+@compiled(fastmath=True, error_model="numpy")
+def _pull_back(gradient, linear, load, voltages, wanted):
+    """Fill `wanted`, the gradient at the drive, from that at the readings: `_run` transposed."""
+    blocks, samples, substeps, _ = voltages.shape
+    a, b, e, f, m, n = linear
+    half, one = load[6:]
     kind = gradient.dtype
-    a, b, e, f, m, n, k1, v1, s1, k2, v2, s2, half, one = c
     current, voltage, total = np.empty(LANES, kind), np.empty(LANES, kind), np.empty(LANES, kind)
-    for block in range(rows // LANES):
+    for block in range(blocks):
         first = block * LANES
         current[:], voltage[:] = 0, 0
         for t in range(samples - 1, -1, -1):
@@ -197,12 +184,7 @@ def _pull_back(gradient, substeps, c, voltages, wanted):
                 voltage[lane] += gradient[first + lane, t]
             for step in range(substeps - 1, -1, -1):
                 for lane in range(LANES):
-                    v = voltages[block, t * substeps + step, lane]
-                    z, y = v - v1, -v - v2
-                    p, q = np.sqrt(z * z + s1), np.sqrt(y * y + s2)
-                    pull = half * (k1 * (z + p) - k2 * (y + q))
-                    slope = half * (k1 * (one + z / p) + k2 * (one + y / q))
-                    bend = half * (k1 * s1 / (p * p * p) - k2 * s2 / (q * q * q))
+                    pull, slope, bend = _pull(voltages[block, t, step, lane], load)
                     damp = one / (one + half * slope)
                     down = voltage[lane] * (one - slope * damp + half * pull * bend * damp * damp)
                     up = current[lane]
