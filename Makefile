@@ -1,6 +1,6 @@
 # One virtual environment serves every target; it is made on first use from the pinned requirements.
-PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
-	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null && echo $$p && break; done)
 ENVIRONMENT := .venv/requirements.stamp
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -8,44 +8,53 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: reproduce reproduce-long quick test torture lint lab bench readme data
+.PHONY: help reproduce reproduce-long quick test torture lint lab bench readme data wheels
 
-reproduce: $(ENVIRONMENT)  ## rebuild everything from raw data and compare it with what is committed
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+reproduce: $(ENVIRONMENT)  ## everything from raw data to figures, then every number compared with the committed one; about 75 min
 	rm -rf .venv/committed && mkdir .venv/committed && git archive HEAD data/metrics | tar -x -C .venv/committed
 	dvc repro --force
 	python -m pnn_utils.report.metrics compare .venv/committed/data/metrics
 
-reproduce-long: data  ## hours: oscillators with a gap on Fashion-MNIST; a stopped run resumes, RETRAIN=--again starts from nothing
-	python -m pnn_utils.fashion $(RETRAIN)
+reproduce-long: data  ## hours: notebook 08 trains its networks again; a stopped run resumes
+	python -m pnn_utils.report.run notebooks/08_oscillators_fashion_mnist.py --set retrain=true
 
-quick: data  ## run every notebook at its defaults, each on one core, into a scratch folder
-	python -m pnn_utils.quick
-
-test: $(ENVIRONMENT)  ## the tests, and README's tables against data/metrics and the devices
+test: $(ENVIRONMENT)  ## the tests, and README's tables against data/metrics and the devices; about 2 min
 	python -m pytest
-	python -m pnn_utils.readme --check
+	python .ci/readme.py --check
 
-torture: $(ENVIRONMENT)  ## kill, fill the disk, damage files: nothing may be lost; about five minutes
-	python tests/torture.py
+quick: data  ## every notebook at its small defaults, each on one core, touching nothing; about 5 min
+	python benchmarks/quick.py
 
-data: $(ENVIRONMENT)  ## fetch what is missing of the data that the notebooks read
-	python -m pnn_utils.datasets.fetch fetch vowels mnist fashion_mnist
-
-lint: $(ENVIRONMENT)
-	ruff check .
-
-lab: $(ENVIRONMENT)  ## open the notebooks (the .py files open as notebooks too)
+lab: $(ENVIRONMENT)  ## JupyterLab; the .py files open as notebooks too
 	jupyter lab notebooks
 
-bench: $(ENVIRONMENT)
+data: $(ENVIRONMENT)  ## fetch what is missing of the data that the notebooks read
+	python -m pnn_utils.datasets.fetch vowels mnist fashion_mnist
+
+bench: $(ENVIRONMENT)  ## timings; fails where one misses what is promised
 	python benchmarks/bench.py
 
-readme: $(ENVIRONMENT)  ## write README's tables: results from data/metrics, imperfections from the devices
-	python -m pnn_utils.readme
+torture: $(ENVIRONMENT)  ## kills, full disks, damaged files: nothing may be lost; about 5 min
+	python tests/torture.py
+
+lint: $(ENVIRONMENT)  ## style
+	ruff check .
+
+readme: $(ENVIRONMENT)  ## write README's tables from data/metrics and the devices' parameters
+	python .ci/readme.py
+
+wheels: $(ENVIRONMENT)  ## is there a wheel of every pinned package for each Python and platform? asks the registry, installs nothing
+	python .ci/wheels.py
 
 $(ENVIRONMENT): requirements.txt pyproject.toml
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed; none was found on PATH (set PYTHON=...)"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.14 is needed; none was found on PATH (set PYTHON=...)"; exit 1; }
+	@echo "First run: $(PYTHON) installs the packages of requirements.txt into .venv, once: one to five minutes, 1.5 GB"
+	@echo "(with the CUDA libraries of pip's default torch, where PyTorch's own index is out of reach: 6 GB)."
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet -r requirements.txt
+	.venv/bin/python .ci/cpu_torch.py
+	.venv/bin/python -m pip install --progress-bar on -r requirements.txt | grep -v "^Requirement already\|^Collecting\|^  Using cached"
 	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
