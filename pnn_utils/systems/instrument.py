@@ -1,76 +1,84 @@
-"""Your own device: a function that takes controls and returns readings, with patience for its failures.
+"""Your own device: a function that takes controls and returns readings, and patience with it.
 
-A real instrument blocks, is slow, and fails now and then. `Instrument` turns its one call into a device that keeps the contract of
-`pnn_utils.systems.base`: it asks in portions and not too often, asks again, a bounded number of times and with growing waits, when a call raises,
-hangs, or returns what cannot be a reading, and it counts every such event. What it hands on is always a whole, finite reading; otherwise it stops.
+    controls --> portions, not too often --> measure(x, theta) --> a whole, finite reading?
+                          ^                    raises, hangs             | yes --> readings
+                          |__ wait, twice as long each time, count it __/| no
+
+A real instrument blocks, is slow, and fails now and then. `Instrument` makes its one call a
+device that keeps the contract of `systems.base`: it asks again, a bounded number of times, when a
+call raises, hangs, or returns what cannot be a reading. `Faulty` fails on purpose, to see what a
+training makes of it.
 """
 
-import queue
+import concurrent.futures
+import math
+import numbers
 import threading
 import time
 
 import numpy as np
 
-from pnn_utils.systems.base import PhysicalSystem, check_number, check_whole
+from pnn_utils.systems.base import PhysicalSystem, check_whole
 
 EVENTS = ("errors", "timeouts", "lost_connections", "wrong_shapes", "not_finite", "clipped")
+FAULTS = ("error", "hang", "lost_connection", "wrong_shape", "not_finite", "clipped")
 LONGEST_WAIT = 60.0  # s
 
 
 class InstrumentError(RuntimeError):
-    """The instrument failed at every attempt; ``events`` counts what happened since it was made."""
+    """The instrument failed at every attempt; ``events`` counts what happened so far."""
 
     def __init__(self, message, events):
         super().__init__(message)
         self.events = dict(events)
 
 
+def _check_times(low, **times):
+    for name, value in times.items():
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            raise TypeError(f"{name} is {value!r}; expected a number of seconds")
+        if not low <= value < math.inf:
+            raise ValueError(f"{name} is {value} s; expected a finite time of at least {low} s")
+
+
 class Instrument(PhysicalSystem):
-    """A device made of one function.
+    """A device made of one function; ``events`` counts its failures by kind, for the history.
 
     Parameters
     ----------
     measure : callable
-        ``measure(x, theta)`` with arrays of shape (n, input_dim) and (n, param_dim) returns n readings, shape (n, output_dim).
-        It may block. If it has ``state_dict`` and ``load_state_dict``, checkpoints keep its state.
+        ``measure(x, theta)`` of shapes (n, input_dim) and (n, param_dim) returns n readings, shape
+        (n, output_dim). A checkpoint keeps its ``state_dict``, if it has one.
     input_dim, param_dim, output_dim : int
     input_range, param_range : (float, float)
-        Lowest and highest value that may be sent. Anything else is refused before it reaches the instrument.
+        Lowest and highest value that may be sent; anything else never reaches the instrument.
     control_unit, output_unit : str
     pass_time : float
-        Seconds that one pass takes, for the account of laboratory time.
+        Seconds that one pass takes.
     rows_per_call : int, optional
         Most rows that the instrument takes at once. Default: all.
     interval : float
-        Shortest time between the starts of two calls, in seconds.
+        Seconds between the starts of two calls, at least.
     warm_up : int
-        Calls of one row whose readings are thrown away, before the first real call and after each reconnection.
+        Calls of one row that are thrown away, before the first real call and after a reconnection.
     attempts : int
         How often the same rows are asked for before `InstrumentError` is raised.
     timeout : float, optional
-        Seconds after which a call counts as hung. Python cannot stop it: it is left behind in a thread of its own, and an answer that comes late is
-        dropped. Give `reconnect` as well, unless a second call beside a hung one does no harm.
+        Seconds after which a call counts as hung and is left behind in its thread. Give
+        `reconnect` as well, unless a second call beside it does no harm.
     first_wait : float
         Seconds before the second attempt; each further wait is twice as long, up to 60 s.
     limits : (float, float), optional
-        Readings at or beyond these are clipped and count as failed, such as the ends of a converter's range.
+        Readings at or beyond these, the ends of a converter's range, count as clipped: failed.
     reconnect : callable, optional
         ``reconnect()`` is called after a time-out or a ConnectionError.
 
     Raises
     ------
-    TypeError
-        If `measure` or `reconnect` cannot be called, or a number is none.
-    ValueError
-        If a number is out of range.
+    TypeError, ValueError
+        If `measure` or `reconnect` is nothing to call, or a number is none or out of range.
     InstrumentError
         By the call, if a portion failed at every attempt.
-
-    Notes
-    -----
-    `events` counts failures by kind: errors (anything the call raised), timeouts, lost_connections, wrong_shapes, not_finite, clipped.
-    `pnn_utils.training.train` writes the counts to its history. Wrong controls (a wrong shape, out of range) are the caller's mistake: they
-    raise at once, as for every device.
 
     Examples
     --------
@@ -79,47 +87,45 @@ class Instrument(PhysicalSystem):
     array([[0.25, 0.5 ]])
     """
 
-    def __init__(self, measure, input_dim, param_dim, output_dim, *, input_range=(0.0, 1.0), param_range=(0.0, 1.0), control_unit="1",
-                 output_unit="1", pass_time=0.0, rows_per_call=None, interval=0.0, warm_up=0, attempts=4, timeout=None, first_wait=0.1,
-                 limits=None, reconnect=None):
+    def __init__(self, measure, input_dim, param_dim, output_dim, *, input_range=(0.0, 1.0),
+                 param_range=(0.0, 1.0), control_unit="1", output_unit="1", pass_time=0.0,
+                 rows_per_call=None, interval=0.0, warm_up=0, attempts=4, timeout=None,
+                 first_wait=0.1, limits=(-math.inf, math.inf), reconnect=None):
         super().__init__()
         if not callable(measure) or not (reconnect is None or callable(reconnect)):
-            raise TypeError(f"measure is {measure!r} and reconnect {reconnect!r}; expected something to call")
-        sizes = {"input_dim": input_dim, "param_dim": param_dim, "output_dim": output_dim, "attempts": attempts}
-        sizes |= {} if rows_per_call is None else {"rows_per_call": rows_per_call}
-        check_whole(1, **sizes)
+            raise TypeError(f"measure {measure!r}, reconnect {reconnect!r}: nothing to call")
+        check_whole(1, input_dim=input_dim, param_dim=param_dim, output_dim=output_dim,
+                    attempts=attempts, rows_per_call=1 if rows_per_call is None else rows_per_call)
         check_whole(0, warm_up=warm_up)
-        check_number(0, interval=interval, first_wait=first_wait, pass_time=pass_time)
-        if timeout is not None and not timeout > 0:
-            raise ValueError(f"timeout is {timeout} s; expected more than 0, or None")
-        for name, pair in (("input_range", input_range), ("param_range", param_range), ("limits", limits)):
-            if pair is not None and (len(pair) != 2 or not pair[0] < pair[1]):
+        _check_times(0, interval=interval, first_wait=first_wait, pass_time=pass_time)
+        _check_times(1e-9, timeout=1 if timeout is None else timeout)
+        pairs = {"input_range": input_range, "param_range": param_range, "limits": limits}
+        for name, pair in pairs.items():
+            if len(pair) != 2 or not pair[0] < pair[1]:
                 raise ValueError(f"{name} is {pair}; expected (low, high) with low < high")
         self.input_dim, self.param_dim, self.output_dim = input_dim, param_dim, output_dim
         self.input_range, self.param_range = input_range, param_range
-        self.control_unit, self.output_unit, self.pass_time = control_unit, output_unit, pass_time
-        self.events = dict.fromkeys(EVENTS, 0)
-        self._measure, self._reconnect, self._limits = measure, reconnect, limits
+        self.control_unit, self.output_unit = control_unit, output_unit
+        self.pass_time, self.events = pass_time, dict.fromkeys(EVENTS, 0)
+        self._measure, self._limits = measure, limits
+        self._reconnect = reconnect or (lambda: None)
         self._rows_per_call, self._interval, self._warm_up = rows_per_call, interval, warm_up
         self._attempts, self._timeout, self._first_wait = attempts, timeout, first_wait
-        self._cold, self._last_start = True, -np.inf
+        self._cold, self._last_start = True, -math.inf
 
     def respond(self, x, theta):
-        """Return the readings, shape (n, output_dim); see `PhysicalSystem.__call__`.
-
-        Raises
-        ------
-        InstrumentError
-            If a portion failed at every attempt.
-        """
-        portion = self._rows_per_call or max(len(x), 1)
-        parts = [self._portion(x[first:first + portion], theta[first:first + portion]) for first in range(0, len(x), portion)]
+        """Return the readings, shape (n, output_dim); see `PhysicalSystem.__call__`."""
+        each = self._rows_per_call or max(len(x), 1)
+        parts = [self._portion(x[first:first + each], theta[first:first + each])
+                 for first in range(0, len(x), each)]
         return np.concatenate(parts) if parts else np.empty((0, self.output_dim), np.float32)
 
     def state_dict(self):
-        """As for every device, with the counts of events and the state of `measure`, if it has one."""
+        """As for every device, with `events` and the state of `measure`, if it has one."""
         state = {**super().state_dict(), "events": dict(self.events)}
-        return {**state, "measure": self._measure.state_dict()} if hasattr(self._measure, "state_dict") else state
+        if hasattr(self._measure, "state_dict"):
+            state["measure"] = self._measure.state_dict()
+        return state
 
     def load_state_dict(self, state):
         """Continue from what `state_dict` returned."""
@@ -129,48 +135,54 @@ class Instrument(PhysicalSystem):
             self._measure.load_state_dict(state["measure"])
 
     def _portion(self, x, theta):
-        wait, problem = self._first_wait, None
-        for attempt in range(self._attempts):
-            if attempt:
-                time.sleep(min(wait, LONGEST_WAIT))
-                wait *= 2
-            kind, reading, problem = self._attempt(x, theta)
+        wait = 0.0
+        for _ in range(self._attempts):
+            time.sleep(wait)
+            wait = min(2 * wait or self._first_wait, LONGEST_WAIT)
+            kind, found = self._attempt(x, theta)
             if kind is None:
-                return reading
+                return found
             self.events[kind] += 1
         counted = ", ".join(f"{name} {count}" for name, count in self.events.items() if count)
-        raise InstrumentError(f"the instrument failed {self._attempts} times in a row; the last time: {problem}. Counted since the start: {counted}",
-                              self.events) from (problem if isinstance(problem, Exception) else None)
+        raise InstrumentError(
+            f"the instrument failed {self._attempts} times in a row; the last time: {found}. "
+            f"Counted since the start: {counted}", self.events) from found
 
     def _attempt(self, x, theta):
-        """Ask once; return (None, reading, None), or (kind of event, None, what went wrong)."""
+        """Ask once; return (None, reading), or (kind of event, the error)."""
         try:
             if self._cold:
                 for _ in range(self._warm_up):
                     self._timed(x[:1], theta[:1])
                 self._cold = False
             reading = np.asarray(self._timed(x, theta), dtype=np.result_type(x, theta))
-        except (TimeoutError, ConnectionError) as error:
-            return ("timeouts" if isinstance(error, TimeoutError) else "lost_connections"), None, self._reconnected(error)
+        except TimeoutError as error:
+            return "timeouts", self._reconnected(error)
+        except ConnectionError as error:
+            return "lost_connections", self._reconnected(error)
         except Exception as error:  # whatever a driver raises, the rows can be asked for again
-            return "errors", None, error
-        if reading.shape != (len(x), self.output_dim):
-            return "wrong_shapes", None, f"readings of shape {reading.shape}; expected {(len(x), self.output_dim)}"
+            return "errors", error
+        expected = len(x), self.output_dim
+        if reading.shape != expected:
+            return "wrong_shapes", ValueError(f"readings of shape {reading.shape}; "
+                                              f"expected {expected}")
         if not np.isfinite(reading).all():
-            return "not_finite", None, f"{np.count_nonzero(~np.isfinite(reading))} of {reading.size} readings were NaN or infinite"
-        if self._limits is not None and not (reading.min() > self._limits[0] and reading.max() < self._limits[1]):
-            return "clipped", None, (f"readings from {reading.min():g} to {reading.max():g} {self.output_unit} reach the limits {self._limits}; "
-                                     "if that repeats, drive the instrument less hard or lower its gain")
-        return None, reading, None
+            bad = np.count_nonzero(~np.isfinite(reading))
+            return "not_finite", ValueError(f"{bad} of {reading.size} readings are not finite")
+        low, high = reading.min(), reading.max()
+        if not (low > self._limits[0] and high < self._limits[1]):
+            return "clipped", ValueError(
+                f"readings from {low:g} to {high:g} {self.output_unit} reach the limits "
+                f"{self._limits}; drive the instrument less hard or lower its gain")
+        return None, reading
 
     def _reconnected(self, error):
         self._cold = True
-        if self._reconnect is not None:
-            try:
-                self._reconnect()
-            except Exception as another:  # the next attempt will tell whether it mattered
-                another.__cause__ = error
-                return another
+        try:
+            self._reconnect()
+        except Exception as another:  # the next attempt will tell whether it mattered
+            another.__cause__ = error
+            return another
         return error
 
     def _timed(self, x, theta):
@@ -178,19 +190,61 @@ class Instrument(PhysicalSystem):
         self._last_start = time.monotonic()
         if self._timeout is None:
             return self._measure(x, theta)
-        answer = queue.SimpleQueue()  # of this call alone: a late answer to an earlier one goes elsewhere
+        answer = concurrent.futures.Future()  # of this call alone: late, it goes nowhere
 
         def work():
             try:
-                answer.put((self._measure(x, theta), None))
+                answer.set_result(self._measure(x, theta))
             except BaseException as error:  # handed over to the caller, whatever it is
-                answer.put((None, error))
+                answer.set_exception(error)
 
         threading.Thread(target=work, daemon=True).start()
-        try:
-            reading, error = answer.get(timeout=self._timeout)
-        except queue.Empty:
-            raise TimeoutError(f"no answer within {self._timeout:g} s") from None
-        if error is not None:
-            raise error
-        return reading
+        if not concurrent.futures.wait([answer], self._timeout).done:
+            raise TimeoutError(f"no answer within {self._timeout:g} s")
+        return answer.result()
+
+
+class Faulty:
+    """Make ``measure(x, theta)``, readings of shape (n, output_dim), fail at random.
+
+    A failing call never reaches the measurement: what does arrive is as without failures. `rates`
+    is each kind's probability a call: error (an exception), hang (one after `hang_s` seconds),
+    lost_connection (ConnectionError until `reconnect` is called), wrong_shape (a row is missing),
+    not_finite (a reading is NaN), clipped (a reading is `full_scale`).
+    """
+
+    def __init__(self, measure, output_dim, rates, seed=0, hang_s=1.0, full_scale=1.0):
+        possible = min(rates.values(), default=0) >= 0 and sum(rates.values()) <= 1
+        if not possible or not set(rates) <= set(FAULTS):
+            raise ValueError(f"rates are {rates}; expected probabilities of {', '.join(FAULTS)} "
+                             "that add up to at most 1")
+        self.measure, self.output_dim = measure, output_dim
+        self.hang_s, self.full_scale = hang_s, full_scale
+        self.injected, self.connected = dict.fromkeys(FAULTS, 0), True
+        self._kinds, self._limits = [*rates, None], np.cumsum(list(rates.values()))
+        self._rng = np.random.default_rng(seed)
+        if hasattr(measure, "state_dict"):  # failures are not repeated on resuming
+            self.state_dict, self.load_state_dict = measure.state_dict, measure.load_state_dict
+
+    def reconnect(self):
+        """Bring a lost connection back."""
+        self.connected = True
+
+    def __call__(self, x, theta):
+        if not self.connected:
+            raise ConnectionError("the connection is still lost")
+        kind = self._kinds[np.searchsorted(self._limits, self._rng.random(), side="right")]
+        if kind is None:
+            return self.measure(x, theta)
+        self.injected[kind] += 1
+        if kind == "lost_connection":
+            self.connected = False
+            raise ConnectionError("injected failure: connection lost")
+        if kind in ("hang", "error"):
+            time.sleep(self.hang_s if kind == "hang" else 0)
+            raise OSError(f"injected failure: {kind}")
+        readings = np.zeros((len(x), self.output_dim), np.float32)
+        if kind == "wrong_shape":
+            return readings[1:]
+        readings[-1, -1] = np.nan if kind == "not_finite" else self.full_scale
+        return readings
