@@ -11,30 +11,29 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pnn_utils import paths
-from pnn_utils.datasets import fetch as data
-from pnn_utils.files import sha256
+from pnn_utils import files
+from pnn_utils.datasets import fetch
 
 CLASSES = ("ae", "ah", "aw", "er", "ih", "iy", "uw")
 WORDS = ("had", "hod", "hawed", "heard", "hid", "heed", "who'd")
 TOKENS_PER_CLASS, TEST_PER_CLASS = 37, 7
 # F1, F2, F3 at steady state and at 20, 50 and 80 % of the vowel: columns of the table, from 0.
 COLUMNS = (3, 4, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15)
-PETERSON_BARNEY_CODES = {"ae": "ae", "aa": "ah", "ao": "aw", "er": "er", "ih": "ih", "iy": "iy", "uw": "uw"}
+PETERSON_BARNEY = {"ae": "ae", "aa": "ah", "ao": "aw", "er": "er", "ih": "ih", "iy": "iy",
+                   "uw": "uw"}
 
 
 class Tokens(NamedTuple):
-    """Measured tokens: formants (n, 12) in Hz, label (n,) int, talker (n,) str, and source {"name", "sha256"}."""
+    """Measured tokens: formants (n, 12) in Hz, label (n,) that indexes `CLASSES`, talker (n,)."""
 
     formants: np.ndarray
     label: np.ndarray
     talker: np.ndarray
-    source: dict
+    source: dict  # {"name", "sha256"}
 
 
 class VowelTask(NamedTuple):
-    """One split: inputs (n, 12) float32 in [0, 1], labels (n,) int64 that index `CLASSES`, the talker of each
-    token, the source {"name", "sha256"}, and where each token stands in `Tokens`."""
+    """One split: inputs (n, 12) float32 from 0 to 1, labels (n,), and where each came from."""
 
     train_x: np.ndarray
     train_y: np.ndarray
@@ -43,81 +42,70 @@ class VowelTask(NamedTuple):
     train_talker: np.ndarray
     test_talker: np.ndarray
     source: dict
-    train_index: np.ndarray
+    train_index: np.ndarray  # rows of `Tokens`
     test_index: np.ndarray
 
 
 def load_tokens():
     """Read the women's tokens of the seven vowels whose twelve formants could all be measured.
 
-    Returns
-    -------
-    Tokens
-        From Hillenbrand's table, or, where only the fallback was fetched, from Peterson & Barney's: its three
-        formants stand four times in each row, so that the network's shape stays the same.
+    From Hillenbrand's table [1] or, where only the fallback [2] was fetched, from that: its three
+    formants stand four times in each row, so that the network's shape stays the same.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If neither table is there, or Hillenbrand's is altered.
+        If neither table is there, or it is altered.
     """
-    folder = paths.RAW / "vowels"
-    if (folder / data.FALLBACK).exists() and not (folder / "vowdata.dat").exists():
-        table = data.path("vowels", data.FALLBACK)
+    folder = files.RAW / "vowels"
+    if (folder / fetch.FALLBACK).exists() and not (folder / "vowdata.dat").exists():
+        table, name = fetch.path("vowels", fetch.FALLBACK), "Peterson & Barney 1952 (fallback)"
         with table.open(encoding="utf-8", newline="") as file:
-            rows = [(row["Speaker"], PETERSON_BARNEY_CODES[row["Vowel"]], [row[f"F{k}"] for k in (1, 2, 3)] * 4)
-                    for row in csv.DictReader(file)
-                    if row["Type"] == "w" and row["Vowel"] in PETERSON_BARNEY_CODES]
-        name = "Peterson & Barney 1952 (fallback)"
+            rows = [(row["Speaker"], PETERSON_BARNEY[row["Vowel"]],
+                     [row[f"F{k}"] for k in (1, 2, 3)] * 4)
+                    for row in csv.DictReader(file, delimiter="\t")
+                    if row["Type"] == "w" and row["Vowel"] in PETERSON_BARNEY]
     else:
-        table = data.path("vowels", "vowdata.dat")
-        fields = [line.split() for line in table.read_text(encoding="latin-1").splitlines()]
+        table, name = fetch.path("vowels", "vowdata.dat"), "Hillenbrand 1995"
+        lines = table.read_text(encoding="latin-1").splitlines()
         # A line of data begins with the token's name, for instance w03ae: group, talker, vowel.
-        fields = [f for f in fields if len(f) == 16 and f[0][0] in "mwbg"]
-        rows = [(f[0][:3], f[0][3:], [f[c] for c in COLUMNS]) for f in fields
-                if f[0][0] == "w" and f[0][3:] in CLASSES]
-        name = "Hillenbrand 1995"
+        fields = [f for f in map(str.split, lines) if len(f) == 16 and f[0][0] == "w"]
+        rows = [(f[0][:3], f[0][3:], [f[c] for c in COLUMNS])
+                for f in fields if f[0][3:] in CLASSES]
     talker, vowel, formants = zip(*rows, strict=True)
     formants, label = np.array(formants, float), np.array([CLASSES.index(v) for v in vowel])
     whole = (formants > 0).all(1)  # 0 stands for "not measurable"
-    return Tokens(formants[whole], label[whole], np.array(talker)[whole], {"name": name, "sha256": sha256(table)})
+    source = {"name": name, "sha256": files.sha256(table)}
+    return Tokens(formants[whole], label[whole], np.array(talker)[whole], source)
 
 
 def vowel_task(seed, talker_disjoint=False, tokens=None):
     """Draw 37 tokens a vowel and split them into 210 for training and 49 for the test.
+
+    Each column is scaled so that the training tokens span [0, 1]; test values beyond are clipped,
+    because a physical control has a range.
 
     Parameters
     ----------
     seed : int
         One child seed draws the tokens, another the split.
     talker_disjoint : bool
-        Put no talker on both sides. Whole talkers go to the test, in random order, wherever they still fit into
-        its 49 tokens; the number of test tokens a vowel then differs from split to split.
+        Put no talker on both sides. Whole talkers go to the test, in random order, wherever they
+        still fit into its 49 tokens; the number a vowel then differs from split to split.
     tokens : Tokens, optional
         Default: `load_tokens`.
 
-    Returns
-    -------
-    VowelTask
-        Each column is scaled so that the training tokens span [0, 1]; test values beyond are clipped,
-        because a physical control has a range.
-
     Raises
     ------
-    TypeError
-        If the seed is not a whole number.
     ValueError
-        If the seed is negative, a formant is not finite or the same for all tokens, a vowel has fewer than 37 tokens, or no talker-disjoint
-        split has every vowel on both sides.
+        If a vowel has fewer than 37 tokens, or no such split has every vowel on both sides.
     """
     tokens = tokens or load_tokens()
-    if not np.isfinite(tokens.formants).all():
-        raise ValueError(f"{np.count_nonzero(~np.isfinite(tokens.formants))} formants are NaN or infinite; expected numbers in Hz")
     draw, split = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
     rows = [draw.permutation(np.flatnonzero(tokens.label == c)) for c in range(len(CLASSES))]
-    short = [CLASSES[c] for c, r in enumerate(rows) if len(r) < TOKENS_PER_CLASS]
-    if short:
-        raise ValueError(f"vowel {short[0]!r} has fewer than {TOKENS_PER_CLASS} measurable tokens")
+    for vowel, found in zip(CLASSES, rows, strict=True):
+        if len(found) < TOKENS_PER_CLASS:
+            raise ValueError(f"vowel {vowel!r} has fewer than {TOKENS_PER_CLASS} whole tokens")
     rows = [r[:TOKENS_PER_CLASS] for r in rows]
     if talker_disjoint:
         chosen = np.concatenate(rows)
@@ -130,18 +118,15 @@ def vowel_task(seed, talker_disjoint=False, tokens=None):
     # Rows in random order, so that any leading part of the training set is a fair sample.
     train = split.permutation(train)
     low, high = tokens.formants[train].min(0), tokens.formants[train].max(0)
-    if not (high > low).all():
-        raise ValueError(f"column {np.flatnonzero(~(high > low))[0]} of the formants is the same for all training tokens; expected formants that differ")
-
-    def scaled(index):
-        return np.clip((tokens.formants[index] - low) / (high - low), 0, 1).astype(np.float32)
-
-    return VowelTask(scaled(train), tokens.label[train], scaled(test), tokens.label[test],
+    train_x, test_x = (
+        np.clip((tokens.formants[index] - low) / (high - low), 0, 1).astype(np.float32)
+        for index in (train, test))
+    return VowelTask(train_x, tokens.label[train], test_x, tokens.label[test],
                      tokens.talker[train], tokens.talker[test], tokens.source, train, test)
 
 
 def _whole_talkers(talker, label, rng, attempts=200):
-    """Return a mask of tokens for the test: whole talkers, every vowel on both sides, as near 49 as can be."""
+    """Return a mask of the test's tokens: whole talkers, all vowels on both sides, nearly 49."""
     names, size, best = np.unique(talker), TEST_PER_CLASS * len(CLASSES), None
     for _ in range(attempts):
         mask = np.zeros(len(talker), bool)
@@ -154,5 +139,5 @@ def _whole_talkers(talker, label, rng, attempts=200):
         if best is not None and best.sum() == size:
             return best
     if best is None:
-        raise ValueError(f"no split of {len(names)} talkers has all {len(CLASSES)} vowels on both sides")
+        raise ValueError(f"no split of {len(names)} talkers has all vowels on both sides")
     return best
