@@ -1,9 +1,11 @@
-"""Map an experiment over a grid of settings and seeds: in this process, on local processes, or on a Dask cluster.
+"""Map a trial over settings and seeds: in this process, on local ones, or on a Dask cluster.
 
-Whatever the scheduler, every point gives the same result, because it takes all its randomness from its own settings and runs with one
-thread of linear algebra. Results are appended to a file as they finish, so that a stopped sweep resumes where it was.
+Whatever the scheduler, a point gives the same result, for it takes all its randomness from its own
+settings and runs with one thread of linear algebra. Results are appended to a file as they finish,
+so that a stopped sweep goes on where it was.
 """
 
+import contextlib
 import errno
 import hashlib
 import itertools
@@ -11,121 +13,90 @@ import json
 import os
 import traceback
 from pathlib import Path
+from typing import NamedTuple
 
-from joblib import Parallel, delayed
+import numpy as np
+from joblib import Parallel, delayed, parallel_config
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
-from pnn_utils import paths
-from pnn_utils.files import naming
-from pnn_utils.systems.base import check_whole
+from pnn_utils import files
 
 
 class SweepError(RuntimeError):
-    """Some points failed at every attempt; the others' results are in the file. ``failures`` maps points to tracebacks."""
+    """Some points failed at every attempt. ``failures`` maps points to tracebacks."""
 
     def __init__(self, failures, path):
         self.failures = failures
-        first_point, first_trace = next(iter(failures.items()))
-        super().__init__(f"{len(failures)} point(s) failed at every attempt; the results of all others are kept in {path}, and the same call "
-                         f"tries these again. First: {first_point}\n{first_trace}")
+        point, trace = next(iter(failures.items()))
+        super().__init__(f"{len(failures)} point(s) failed at every attempt; the results of all "
+                         f"others are kept in {path}, and the same call tries these again. "
+                         f"First: {point}\n{trace}")
 
 
 def grid(**settings):
     """Return all combinations of the given lists, as dicts, the last name varying fastest.
 
-    Raises
-    ------
-    TypeError
-        If a value is not a list or another iterable.
-
-    Examples
-    --------
-    >>> grid(depth=[1, 5], seed=range(2))
-    [{'depth': 1, 'seed': 0}, {'depth': 1, 'seed': 1}, {'depth': 5, 'seed': 0}, {'depth': 5, 'seed': 1}]
+    >>> grid(depth=[1], seed=range(2))
+    [{'depth': 1, 'seed': 0}, {'depth': 1, 'seed': 1}]
     """
-    return [dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values())]
+    return [dict(zip(settings, values, strict=True))
+            for values in itertools.product(*settings.values())]
 
 
 def results_file(notebook, **settings):
-    """Return the path of a notebook's sweep results, one that no other code and no other settings share.
+    """Return the file of a notebook's results, one that no other code and no other settings share.
 
-    Parameters
-    ----------
-    notebook : str
-        Name without suffix.
-    **settings
-        What the experiment depends on beside its points, of plain JSON types.
-
-    Returns
-    -------
-    pathlib.Path
-        ``data/sweeps/<notebook>-<digest>.jsonl``, the digest taken over the settings, the notebook's source and the package's
-        modules, so that a stopped notebook resumes its sweep and an edited one starts a new one.
-
-    Raises
-    ------
-    OSError
-        If there is no such notebook.
-    TypeError, ValueError
-        If a setting is not of plain JSON types, or the name holds a null byte.
+    `settings` are what trials depend on beside their points. A stopped notebook goes on with its
+    sweep, an edited one starts a new one.
     """
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for source in [paths.SOURCES / f"{notebook}.py", *sorted((paths.ROOT / "pnn_utils").rglob("*.py"))]:
+    package = sorted((files.ROOT / "pnn_utils").rglob("*.py"))
+    for source in [files.SOURCES / f"{notebook}.py", *package]:
         digest.update(source.read_bytes())
-    return paths.SWEEPS / f"{notebook}-{digest.hexdigest()[:12]}.jsonl"
+    return files.SWEEPS / f"{notebook}-{digest.hexdigest()[:12]}.jsonl"
 
 
-def sweep(experiment, points, path, scheduler="serial", jobs=2, attempts=2):
-    """Run an experiment at every point and return the results in the order of the points.
+def sweep(trial, points, path, scheduler="serial", jobs=2, attempts=2):
+    """Run a trial at every point and return the results in the order of the points.
 
     Parameters
     ----------
-    experiment : callable
-        ``experiment(**point)`` returns plain JSON types. Its randomness has to come from the point alone.
-    points : sequence of dict
-        Settings of plain JSON types, each point once.
-    path : str or pathlib.Path
-        File of the results, one JSON object a line. Points that it holds already are not run again; it belongs to one experiment.
+    trial : callable
+        ``trial(**point)`` returns plain JSON types.
+    points : sequence of dict of plain JSON types
+    path : path
+        One JSON object a line, of one trial; points that it holds already are not run again.
     scheduler : str
-        "serial", "processes", or the address of a running Dask scheduler ("tcp://host:port"), whose workers can import what the experiment needs.
-    jobs : int
-        Processes, if they are local.
+        "serial", "processes" (as many as `jobs`), or the address of a running Dask scheduler
+        ("tcp://host:port"), whose workers can import what the trial needs.
     attempts : int
-        How often a failing point is run before it is reported, at least 1.
-
-    Returns
-    -------
-    list of dict
+        How often a failing point is run.
 
     Raises
     ------
     SweepError
         If points failed at every attempt, after all others have finished.
-    OSError
-        If a result cannot be written; those written before stay.
-    TypeError
-        If `attempts` is not a whole number.
     ValueError
-        If the scheduler is unknown, a point occurs twice or is no JSON, `attempts` is below 1, or the file is not one of results.
+        If the scheduler is unknown, or the file is not one of results.
     """
-    check_whole(1, attempts=attempts)
-    keys = [_key(point) for point in points]
-    if len(set(keys)) != len(keys):
-        twice = next(key for i, key in enumerate(keys) if key in keys[:i])
-        raise ValueError(f"the point {twice} occurs twice; expected each point once")
-    path = Path(path)
-    done = _read(path)
-    waiting = [(key, point) for key, point in zip(keys, points, strict=True) if key not in done]
-    failures = {}
-    silent = bool(os.environ.get("TQDM_DISABLE"))
-    finished = _finished(experiment, waiting, scheduler, jobs, attempts)
-    with tqdm(total=len(points), initial=len(points) - len(waiting), disable=silent, leave=False) as bar:
-        for key, result, trace in finished:
+    keys = [json.dumps(point, sort_keys=True) for point in points]
+    done, failures = _read(Path(path)), {}
+    waiting = {key: point for key, point in zip(keys, points, strict=True) if key not in done}
+    bar = tqdm(total=len(keys), initial=len(keys) - len(waiting), leave=False,
+               disable=bool(os.environ.get("TQDM_DISABLE")))
+    with bar, _workers(scheduler, jobs, trial):
+        calls = (delayed(_attempt)(trial, key, point, attempts) for key, point in waiting.items())
+        for key, result, trace in Parallel(return_as="generator_unordered")(calls):
             if trace:
                 failures[key] = trace
             else:
-                _append(path, key, result)
+                _append(Path(path), key, result)
                 done[key] = result
             bar.update()
     if failures:
@@ -133,52 +104,36 @@ def sweep(experiment, points, path, scheduler="serial", jobs=2, attempts=2):
     return [done[key] for key in keys]
 
 
-def _finished(experiment, waiting, scheduler, jobs, attempts):
-    """Yield (key, result, traceback) of the points as they finish, in any order."""
-    if scheduler == "serial":
-        return (_attempt(experiment, key, point, attempts) for key, point in waiting)
-    if scheduler == "processes":
-        calls = (delayed(_attempt)(experiment, key, point, attempts) for key, point in waiting)
-        return Parallel(n_jobs=jobs, return_as="generator_unordered")(calls)
-    if "://" in str(scheduler):
-        return _on_dask(experiment, waiting, scheduler, attempts)
-    raise ValueError(f"scheduler is {scheduler!r}; expected 'serial', 'processes' or an address such as 'tcp://host:8786'")
+@contextlib.contextmanager
+def _workers(scheduler, jobs, trial):
+    if scheduler in ("serial", "processes"):
+        with parallel_config("loky", n_jobs=1 if scheduler == "serial" else jobs):
+            yield
+    elif "://" in scheduler:
+        from distributed import Client
+
+        # The trial goes to the workers once, whatever it carries with it.
+        with Client(scheduler), parallel_config("dask", scatter=[trial]):
+            yield
+    else:
+        raise ValueError(f"scheduler is {scheduler!r}; expected 'serial', 'processes' or an "
+                         "address such as 'tcp://host:8786'")
 
 
-def _on_dask(experiment, waiting, address, attempts):
-    from distributed import Client, as_completed
-
-    with Client(address) as client:
-        # Not pure: an equal call in another sweep must not be answered from the cluster's memory.
-        # The experiment goes to the workers once, whatever it carries with it.
-        shared = client.scatter(experiment, broadcast=True, hash=False)
-        futures = [client.submit(_attempt, shared, key, point, attempts, pure=False) for key, point in waiting]
-        for _, outcome in as_completed(futures, with_results=True):
-            yield outcome
-
-
-def _attempt(experiment, key, point, attempts):
+def _attempt(trial, key, point, attempts):
     """Run one point, again if it fails; (key, result, None) or (key, None, the last traceback)."""
     for _ in range(attempts):
         try:
             # Sums depend on the number of threads, and a point must not depend on where it runs.
             with threadpool_limits(1):
-                result = json.loads(json.dumps(experiment(**point), allow_nan=False))
-            return key, result, None
-        except Exception:  # whatever an experiment raises is reported with its point
+                return key, json.loads(json.dumps(trial(**point), allow_nan=False)), None
+        except Exception:  # whatever a trial raises is reported with its point
             trace = traceback.format_exc()
     return key, None, trace
 
 
-def _key(point):
-    try:
-        return json.dumps(point, sort_keys=True, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"the point {point!r} is not of plain JSON types: {error}") from error
-
-
 def _read(path):
-    """Return the results in a file, and cut off a last line that a killed sweep left unfinished."""
+    """Return the results in a file; cut off a last line that a killed sweep left unfinished."""
     if not path.exists():
         return {}
     content = path.read_bytes()
@@ -187,9 +142,10 @@ def _read(path):
     for number, line in enumerate(whole.splitlines(), 1):
         try:
             row = json.loads(line)
-            done[_key(row["point"])] = row["result"]
+            done[json.dumps(row["point"], sort_keys=True)] = row["result"]
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}, line {number} is not a result of a sweep ({error}); remove or rename the file to start again") from error
+            raise ValueError(f"{path}, line {number} is not a result of a sweep ({error}); "
+                             "remove or rename the file to start again") from error
     if len(whole) < len(content):
         os.truncate(path, len(whole))
     return done
@@ -198,9 +154,82 @@ def _read(path):
 def _append(path, key, result):
     """Add one result as one line, in one write that is on the disk when this returns."""
     line = (json.dumps({"point": json.loads(key), "result": result}) + "\n").encode()
-    with naming(path):
+    with files.naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "ab", buffering=0) as file:
-            if file.write(line) < len(line):  # a disk that is almost full takes a part and says so only when asked again
+            if file.write(line) < len(line):  # an almost full disk takes a part, without a word
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(file.fileno())
+
+
+class Choice(NamedTuple):
+    """A rate, the score of each rate tried, and whether better ones may lie beyond those tried."""
+
+    rate: float
+    scores: dict
+    at_edge: bool
+
+
+def search(score, rates, cases, extensions=0):
+    """Choose a rate for each case; where the best stands on an edge of the grid, widen the grid.
+
+    Parameters
+    ----------
+    score : callable
+        ``score(pairs)`` -> one number a pair (case, rate), the larger the better (0 for a training
+        that broke down). It gets all pairs of a round at once, to run them side by side.
+    rates : list of float
+        A new rate is as far from the edge, in factors, as the edge is from its neighbour.
+    cases : iterable
+        What is searched for: methods, depths, ...
+    extensions : int
+        Rounds of new rates at most. Where they do not suffice, the choice says ``at_edge``.
+    """
+    scores = {case: {} for case in cases}
+    pairs = [(case, rate) for case in scores for rate in rates]
+    for _ in range(1 + extensions):
+        for (case, rate), value in zip(pairs, score(pairs), strict=True):
+            scores[case][rate] = value
+        pairs = [(case, new) for case, tried in scores.items() if (new := _beyond(tried))]
+        if not pairs:
+            break
+    found = {case: max(sorted(tried), key=tried.get) for case, tried in scores.items()}
+    return {case: Choice(rate, tried, rate in (min(tried), max(tried)))
+            for (case, tried), rate in zip(scores.items(), found.values(), strict=True)}
+
+
+def _beyond(tried):
+    """The rate to try next if the best of those tried stands on an edge, else None."""
+    rates = sorted(tried)
+    best = max(rates, key=tried.get)
+    for edge, neighbour in zip(rates[:1] + rates[-1:], rates[1:2] + rates[-2:-1], strict=False):
+        if edge == best:
+            return float(f"{edge * edge / neighbour:.2g}")
+    return None
+
+
+def paired(a, b, overlap=0.0):
+    """Return the mean difference a - b over pairs, its standard error (0 for one pair), and n.
+
+    Random splits share most of their rows, so that trials are not independent: the variance is
+    taken (1/n + overlap) times, with overlap = n_test / n_train (Nadeau and Bengio, Machine
+    Learning 52, 239, 2003); 0 where every pair has data of its own.
+    """
+    difference = np.subtract(a, b)
+    variance = difference.var(ddof=1) if len(difference) > 1 else 0.0
+    return {"difference": float(difference.mean()), "n": len(difference),
+            "standard_error": float(np.sqrt(variance * (1 / len(difference) + overlap)))}
+
+
+def linear_classifier():
+    """Multinomial logistic regression on standardised inputs; penalty by five-fold validation."""
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    return GridSearchCV(model, {"logisticregression__C": [0.1, 1.0, 10.0, 100.0]}, cv=5)
+
+
+def small_mlp(seed):
+    """One hidden layer of tanh units on the same; width and penalty by five-fold validation."""
+    network = MLPClassifier(activation="tanh", solver="lbfgs", max_iter=500, random_state=seed)
+    choices = {"mlpclassifier__hidden_layer_sizes": [(10,), (30,)],
+               "mlpclassifier__alpha": [0.01, 0.1, 1.0]}
+    return GridSearchCV(make_pipeline(StandardScaler(), network), choices, cv=5)

@@ -1,155 +1,93 @@
-"""The digital model of a device ("twin"): measure the device, fit a model to it, judge the fit, keep it.
+"""The twin of a device: a model fitted to measured pairs, judged on others, kept in a file.
 
-Everything here knows the device only through ``y = device(x, theta)``. A twin is judged by R^2 on controls
-it never saw, beside the noise floor: the R^2 that the device's own noiseless response would reach against
-one noisy reading, estimated from repeated readings.
+Everything here knows the device only through ``y = device(x, theta)``. R^2 stands beside the noise
+floor, what the device's noiseless response would reach against one noisy reading. It does not tell
+whether a twin can train: a model can predict every reading well and have slopes of noise.
 """
-
 
 import numpy as np
 import torch
 
-from pnn_utils.files import write_json
-from pnn_utils.systems.base import check_number, check_whole
-from pnn_utils.twins.perceptron import Perceptron
-from pnn_utils.weights import load_tensors, save_tensors
+from pnn_utils.files import load_tensors, save_tensors, write_json
+from pnn_utils.parts import Standardise, linears, through
+
+PATIENCE = 8  # epochs without a lower validation error before a fit stops
+HELD_OUT = 0.1  # share of the pairs for that error
+READINGS = 4  # of each row, for the noise floor
+
+
+class Perceptron(torch.nn.Module):
+    """The twin that assumes nothing: a multilayer perceptron, its layers `hidden` wide."""
+
+    def __init__(self, input_dim, param_dim, output_dim, hidden=(256, 256), generator=None):
+        super().__init__()
+        self.settings = {"input_dim": input_dim, "param_dim": param_dim, "output_dim": output_dim,
+                         "hidden": list(hidden)}
+        widths = (input_dim + param_dim, *hidden, output_dim)
+        self.layers = linears(widths, generator)
+        self.controls, self.outputs = (Standardise(widths[end], 1e-12) for end in (0, -1))
+
+    @property
+    def output_sd(self):
+        return self.outputs.sd
+
+    def standardise(self, x, theta, y):
+        """Set the constants that scale controls and outputs from pairs, shapes (n, ..._dim)."""
+        self.controls.measure(torch.cat([x, theta], 1))
+        self.outputs.measure(y)
+
+    def forward(self, x, theta):
+        """Return the predicted reading, shape (n, output_dim), in the device's output unit."""
+        controls = self.controls(torch.cat([x, theta], dim=-1))
+        found = through(self.layers, controls, torch.nn.functional.silu)
+        return found * self.outputs.sd + self.outputs.mean
 
 
 def random_controls(device, n, rng):
-    """Draw controls uniformly over the device's ranges.
-
-    Parameters
-    ----------
-    device : PhysicalSystem
-    n : int
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    x : ndarray, shape (n, input_dim), float32
-    theta : ndarray, shape (n, param_dim), float32
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `n` is not a whole number of at least 0.
-    """
-    check_whole(0, n=n)
+    """Draw controls uniformly over the device's ranges: x (n, input_dim), theta (n, param_dim)."""
     x = rng.uniform(*device.input_range, (n, device.input_dim)).astype(np.float32)
     theta = rng.uniform(*device.param_range, (n, device.param_dim)).astype(np.float32)
     return x, theta
 
 
 def noise_variance(device, x, theta, repeats):
-    """Estimate the variance of one reading, per output, from repeated readings.
-
-    Parameters
-    ----------
-    device : callable
-    x, theta : ndarray, shapes (n, input_dim) and (n, param_dim)
-    repeats : int
-        Readings of each row, at least 2.
-
-    Returns
-    -------
-    ndarray, shape (output_dim,)
-        Mean over rows of the sample variance over repeats, in squared output units.
-
-    Raises
-    ------
-    TypeError
-        If repeats is not a whole number, or the device refuses the dtype of the controls.
-    ValueError
-        If repeats is below 2, there are no rows, or the device refuses the controls.
-    """
-    check_whole(-np.inf, repeats=repeats)
-    if not len(x):
-        raise ValueError("there are no rows; expected at least one")
-    if repeats < 2:
-        raise ValueError(f"repeats is {repeats}; expected at least 2, a variance needs two readings")
+    """Return the variance of one reading per output, from repeated readings; mean over rows."""
     return np.var([device(x, theta) for _ in range(repeats)], axis=0, ddof=1).mean(0)
 
 
 def r_squared(predicted, measured):
-    """Return 1 - (mean squared error) / (variance of the measurement), per output, shape (output_dim,).
-
-    Raises
-    ------
-    TypeError
-        If they are not of numbers.
-    ValueError
-        If their shapes are not the same (n, output_dim), or the result is not finite: a measured output does not vary, or something is NaN.
-    """
-    if predicted.dtype.kind not in "fiu" or measured.dtype.kind not in "fiu":
-        raise TypeError(f"predicted has dtype {predicted.dtype} and measured {measured.dtype}; expected numbers")
-    if predicted.shape != measured.shape or measured.ndim != 2 or not len(measured):
-        raise ValueError(f"predicted has shape {predicted.shape} and measured {measured.shape}; expected the same, (n, outputs)")
-    found = 1 - ((predicted - measured) ** 2).mean(0) / measured.var(0)
-    if not np.isfinite(found).all():
-        raise ValueError(f"R^2 is {found}: a value is not finite or too large, or a measured output does not vary; expected finite values that vary")
-    return found
+    """Return 1 - (mean squared error) / (variance of the measurement) per output."""
+    return 1 - ((predicted - measured) ** 2).mean(0) / measured.var(0)
 
 
-def fit_twin(device, x, theta, y, *, twin=None, hidden=(256, 256), epochs=30, batch_size=128, learning_rate=2e-3,
-             patience=8, validation_fraction=0.1, generator=None, refit=False):
+def fit_twin(device, x, theta, y, *, twin=None, hidden=(256, 256), epochs=30, batch_size=128,
+             learning_rate=2e-3, generator=None, refit=False):
     """Fit a twin to measured pairs: Adam, cosine schedule, early stop on held-out pairs.
+
+    Of the device only the dimensions are read.
 
     Parameters
     ----------
-    device : PhysicalSystem
-        Only its dimensions are read; it is not called.
     x, theta, y : ndarray, shapes (n, input_dim), (n, param_dim), (n, output_dim)
-        Measured pairs.
     twin : torch.nn.Module, optional
-        The model to fit, as its constructor made it: ``twin(x, theta)`` predicts y, ``twin.standardise(x, theta, y)``
-        sets its fixed constants from pairs, ``twin.output_sd`` weighs the errors. Default: a `Perceptron`.
-        It is fitted in place.
-    hidden : sequence of int
-        Widths of the default model's hidden layers.
-    epochs, batch_size, patience : int
-        Training stops after `patience` epochs without a lower validation error.
-    learning_rate, validation_fraction : float
+        Fitted in place; has ``standardise(x, theta, y)``, which sets its constants from pairs, and
+        ``output_sd``, which weighs the errors. Default: a `Perceptron` of `hidden` units.
     generator : torch.Generator, optional
         Source of initial weights, split and batch order.
     refit : bool
-        `twin` has been fitted before: go on from its weights and fixed constants.
+        Go on from the weights and constants that `twin` has from an earlier fit.
 
     Returns
     -------
-    twin : torch.nn.Module
-        The weights of the best epoch, not trainable, in float32.
-    history : list of dict
-        Epoch, training and validation error (mean squared, in units of each output's variance).
-
-    Raises
-    ------
-    TypeError
-        If the arrays are not of numbers, or a number is none.
-    ValueError
-        If the arrays' shapes do not match the device, there are less than two rows for training, a value is not finite, a number is out of range,
-        or there is no twin to refit.
-    FloatingPointError
-        If the validation error was never finite.
+    twin : the weights of the best epoch, no longer trainable
+    history : list of dict, errors in units of each output's variance
     """
-    if refit and twin is None:
-        raise ValueError("refit is True but twin is None; expected a twin that was fitted before")
-    check_whole(1, epochs=epochs, batch_size=batch_size, patience=patience)
-    check_number(0, learning_rate=learning_rate)
-    check_number(0, 1, validation_fraction=validation_fraction)
-    for name, values, width in (("x", x, device.input_dim), ("theta", theta, device.param_dim), ("y", y, device.output_dim)):
-        if values.dtype.kind not in "fiu":
-            raise TypeError(f"{name} has dtype {values.dtype}; expected numbers")
-        if not x.ndim or values.shape != (len(x), width):
-            raise ValueError(f"{name} has shape {values.shape}; expected ({len(x)}, {width})")
-        if not np.isfinite(values).all():
-            raise ValueError(f"{name} holds {np.count_nonzero(~np.isfinite(values))} values that are not finite")
     generator = generator or torch.Generator().manual_seed(0)
-    twin = twin or Perceptron(device.input_dim, device.param_dim, device.output_dim, hidden, generator)
+    dimensions = device.input_dim, device.param_dim, device.output_dim
+    twin = twin or Perceptron(*dimensions, hidden, generator)
     x, theta, y = (torch.tensor(values).float() for values in (x, theta, y))
     order = torch.randperm(len(x), generator=generator)
-    held = max(1, int(len(order) * validation_fraction))
-    if len(order) - held < 2:
-        raise ValueError(f"{len(order)} rows with {held} of them held out leave {len(order) - held} to train on; expected at least 2")
+    held = max(1, int(len(order) * HELD_OUT))
     valid, train = order[:held], order[held:]
     if not refit:
         twin.standardise(x[train], theta[train], y[train])
@@ -160,7 +98,7 @@ def fit_twin(device, x, theta, y, *, twin=None, hidden=(256, 256), epochs=30, ba
 
     optimizer = torch.optim.Adam(twin.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
-    history, best, best_weights = [], np.inf, None
+    history, best, best_epoch, best_weights = [], np.inf, 0, None
     for epoch in range(epochs):
         total = 0.0
         for rows in train[torch.randperm(len(train), generator=generator)].split(batch_size):
@@ -174,89 +112,90 @@ def fit_twin(device, x, theta, y, *, twin=None, hidden=(256, 256), epochs=30, ba
             validation = error(valid).item()
         history.append({"epoch": epoch, "train": total / len(train), "validation": validation})
         if validation < best:
-            best, since = validation, 0
+            best, best_epoch = validation, epoch
             best_weights = {name: value.clone() for name, value in twin.state_dict().items()}
-        else:
-            since += 1
-            if since >= patience:
-                break
+        elif epoch - best_epoch >= PATIENCE:
+            break
     if best_weights is None:
-        raise FloatingPointError(f"the model's validation error was never finite (last: {validation})")
+        raise FloatingPointError(f"the twin's validation error was never finite (last: "
+                                 f"{validation}); are all controls and readings finite?")
     twin.load_state_dict(best_weights)
     return twin.requires_grad_(False), history
 
 
-def judge_twin(twin, device, x, theta, repeats=4):
-    """Compare a twin with the device on held-out controls.
-
-    Parameters
-    ----------
-    twin : torch.nn.Module
-    device : callable
-        Called 1 + `repeats` times on the controls.
-    x, theta : ndarray, shapes (n, input_dim) and (n, param_dim)
-        Controls that the fit never saw.
-    repeats : int
-        Readings per row for the noise floor.
-
-    Returns
-    -------
-    dict
-        ``r2`` and ``floor``, arrays of shape (output_dim,): R^2 against one reading, and the most that noise allows.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the device, the twin, `noise_variance` or `r_squared` refuse what they are given.
-    """
+def judge_twin(twin, device, x, theta):
+    """Return ``r2`` against one reading and its noise ``floor``, per output; 5 readings a row."""
     y = device(x, theta)
-    noise = noise_variance(device, x, theta, repeats)
+    noise = noise_variance(device, x, theta, READINGS)
     with torch.no_grad():
         predicted = twin(torch.tensor(x).float(), torch.tensor(theta).float()).numpy()
     return {"r2": r_squared(predicted, y), "floor": 1 - noise / y.var(0)}
 
 
-def save_twin(path, twin, made):
-    """Write a twin as safetensors, and beside it a JSON file that tells how it was made.
+def gradient_quality(device, model, x, theta, rng, step=0.05):
+    """Estimate the cosine between the gradients of a model and of a device, from readings alone.
 
-    Parameters
-    ----------
-    path : str or pathlib.Path
-        Ends in ``.safetensors``.
-    twin : torch.nn.Module
-        Has ``settings``, the arguments that its constructor needs, of plain JSON types.
-    made : dict
-        Plain JSON types: device, seeds, numbers of pairs, settings, R^2.
+    Per row, with controls u = (x, theta) in units of their ranges, a random direction v of entries
+    +-1 and a random cotangent g in units of each output's spread, the two gradients J^T g have the
+    projections
 
-    Raises
-    ------
-    OSError
-        If a file cannot be written.
-    TypeError, ValueError
-        If `made` is not a dict of plain JSON types, or the path holds a null byte.
+        p = g . [y(u + step v) - y(u - step v)] / (2 step)        measured twice, p and p'
+        m = v . J_m(u)^T g                                         by automatic differentiation
+
+    and cosine = <(p + p') m / 2> / sqrt(<m m> <p p'>): <p p'> is free of the noise that <p p> has.
+    Physics-aware training descends where it is above 0. It may exceed 1 by its error.
+
+    x (n, input_dim) and theta (n, param_dim) are controls as they occur in training, n of some
+    hundreds; `step` is a share of their ranges. Returned are cosine, standard_error (jackknife
+    over rows) and passes, 4 a row. Readings that do not stand out of the noise are a ValueError.
     """
+    centres, moves, ends = [], [], []
+    for values, (low, high) in ((x, device.input_range), (theta, device.param_range)):
+        width = high - low
+        centres.append(np.clip(values, low + step * width, high - step * width).astype(np.float64))
+        moves.append(step * width * rng.choice([-1.0, 1.0], np.shape(values)))
+        ends.append([np.clip(centres[-1] + sign * moves[-1], low, high) for sign in (1, -1)])
+    readings = [[np.asarray(device(*end), np.float64) for end in zip(*ends, strict=True)]
+                for _ in range(2)]
+    spread = np.std(readings[0][0], axis=0)
+    cotangent = rng.standard_normal(spread.shape + (len(x),)).T
+    cotangent = cotangent / np.where(spread > 0, spread, np.inf)
+    first, second = (((up - down) * cotangent).sum(1) / (2 * step) for up, down in readings)
+
+    inputs = [torch.tensor(c, dtype=torch.float32, requires_grad=True) for c in centres]
+    along = torch.tensor(cotangent, dtype=torch.float32)
+    gradients = torch.autograd.grad(model(*inputs), inputs, along)
+    of_model = sum((g.double().numpy() * move / step).sum(1)
+                   for g, move in zip(gradients, moves, strict=True))
+
+    products = np.stack([of_model * (first + second) / 2, of_model * of_model, first * second])
+    total = products.sum(1, keepdims=True)
+    without = total - products  # each row left out once
+    if not (total[1:] > 0).all() or not (without[2] > 0).all():
+        raise ValueError(
+            f"differences over a step of {step} do not stand out of the noise of {len(x)} rows "
+            f"(mean product of two readings {total[2, 0] / len(x):.3g}, mean square of the "
+            f"model's {total[1, 0] / len(x):.3g}); take a larger step or more rows")
+    left_out = without[0] / np.sqrt(without[1] * without[2])
+    error = np.sqrt((len(x) - 1) / len(x) * ((left_out - left_out.mean()) ** 2).sum())
+    cosine = (total[0] / np.sqrt(total[1] * total[2])).item()
+    return {"cosine": cosine, "standard_error": float(error), "passes": 4 * len(x)}
+
+
+def save_twin(path, twin, made):
+    """Write a twin as ``.safetensors``, beside it as JSON its ``settings`` and what `made` it."""
     described = {"kind": type(twin).__name__, "settings": twin.settings}
     save_tensors(path, twin.state_dict(), {"twin": described})
     write_json(str(path).removesuffix(".safetensors") + ".json", {**described, **made})
 
 
 def load_twin(path, device, kind=Perceptron):
-    """Read a twin of the given kind that `save_twin` wrote for this device.
-
-    Parameters
-    ----------
-    path : str or pathlib.Path
-    device : PhysicalSystem
-        Only its dimensions are read.
-    kind : type
-        Class of the twin.
+    """Read a twin of the given class that `save_twin` wrote for this device.
 
     Raises
     ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the file is damaged, holds something else than a twin, or a twin of another kind or shape.
+    FileNotFoundError, ValueError
+        If there is no such file; if it is damaged, or holds no twin of this kind and shape.
     """
     weights, about = load_tensors(path)
     described = about.get("twin") if isinstance(about, dict) else None
@@ -264,11 +203,11 @@ def load_twin(path, device, kind=Perceptron):
         raise ValueError(f"{path} holds no twin; what is told about it is {about!r:.200}")
     if described["kind"] != kind.__name__:
         raise ValueError(f"{path} holds a {described['kind']}; expected a {kind.__name__}")
-    settings = described["settings"]
     names = ("input_dim", "param_dim", "output_dim")
-    found, expected = [settings[name] for name in names], [getattr(device, name) for name in names]
+    found = [described["settings"][name] for name in names]
+    expected = [getattr(device, name) for name in names]
     if found != expected:
         raise ValueError(f"{path} holds a twin with dimensions {found}; the device has {expected}")
-    twin = kind(**settings)
+    twin = kind(**described["settings"])
     twin.load_state_dict(weights)
     return twin.requires_grad_(False)

@@ -1,0 +1,104 @@
+"""Ways to train a physical network, one short function each, all called alike:
+
+    network, history = method(start, twin, device, x, y, seed=0, epochs=200, learning_rate=0.1)
+
+``start(model)`` builds the network around a model, with its fixed starting numbers, its constants
+measured on the device; `twin` is the model fitted to the device; x and y are the rows to train on.
+All that a method draws (batch order, noise, controls) comes from `seed`; the rest goes to
+`pnn_utils.training.train`. What else a method needs is bound beforehand:
+``partial(exact, true=ExactSHG)``.
+"""
+
+import copy
+
+import numpy as np
+import torch
+
+from pnn_utils.training import train
+from pnn_utils.twin import fit_twin, noise_variance
+
+READINGS = 4  # of each row, to measure the noise
+SPREAD = 0.3  # by which the controls of a re-fit are moved, in logit of their range
+
+
+def pat(start, twin, device, x, y, *, seed, **schedule):
+    """Physics-aware training: device forward, model backward."""
+    return _trained("pat", start(twin), device, x, y, _generator(seed), schedule)
+
+
+def in_silico(start, twin, device, x, y, *, seed, **schedule):
+    """The model both ways; the device is met at the end."""
+    return _trained("in_silico", start(twin), device, x, y, _generator(seed), schedule)
+
+
+def exact(start, twin, device, x, y, *, true, seed, **schedule):
+    """Device forward, the Jacobian of ``true(device)`` backward: a simulator's ceiling."""
+    return pat(start, true(device), device, x, y, seed=seed, **schedule)
+
+
+def noise_aware(start, twin, device, x, y, *, draw, seed, **schedule):
+    """In silico, with noise on the model's outputs, Gaussian, as strong as repeated readings show.
+
+    ``draw(device, rng)`` returns the controls (x, theta) at which it is measured.
+    """
+    controls = draw(device, np.random.default_rng(seed))
+    sd = torch.tensor(noise_variance(device, *controls, READINGS)).float().sqrt()
+    generator = _generator(seed)  # one for noise and batches, so that a checkpoint keeps both
+
+    def noisy(x, theta):
+        return twin(x, theta) + sd * torch.randn(len(x), len(sd), generator=generator)
+
+    return _trained("in_silico", start(noisy), device, x, y, generator, schedule)
+
+
+def recalibrated(start, twin, device, x, y, *, seed, epochs, **schedule):
+    """In silico in two halves; between them the model is re-fitted where the network has come to.
+
+    It spends as many device passes on that as physics-aware training would in all epochs.
+    """
+    twin, generator, half = copy.deepcopy(twin), _generator(seed), epochs // 2
+    network, before = _trained("in_silico", start(twin), device, x, y, generator,
+                               schedule | {"epochs": half})
+    controls = controls_around(network, device, x, epochs, np.random.default_rng(seed))
+    fit_twin(device, *controls, device(*controls), twin=twin, refit=True, epochs=2, batch_size=512,
+             learning_rate=1e-3, generator=generator)
+    _, after = _trained("in_silico", network, device, x, y, generator,
+                        schedule | {"epochs": epochs - half})
+    return network, before + [row | {"epoch": half + row["epoch"]} for row in after]
+
+
+def restandardise(network, x):
+    """Measure a trained network's constants anew on the device, one pass a layer and row."""
+    network.set_mode("device").calibrate(x)
+    return network
+
+
+@torch.no_grad()
+def controls_around(network, device, x, copies, rng):
+    """Return the controls that a network sends for the rows `x`, `copies` times, moved a little.
+
+    Each, v = low + (high - low) / (1 + exp(-z)), is moved by a normal step of z.
+    """
+    def moved(values, allowed):
+        low, high = (torch.as_tensor(end, dtype=values.dtype) for end in allowed)
+        share = (values - low) / (high - low).clamp_min(1e-12)  # fixed controls have no width
+        z = torch.logit(share.clamp(1e-4, 1 - 1e-4)).numpy()
+        z = z + SPREAD * rng.standard_normal((copies, *z.shape))
+        there = low.numpy() + (high - low).numpy() / (1 + np.exp(-z))
+        return there.reshape(-1, z.shape[-1]).astype(np.float32)
+
+    xs, thetas = [], []
+    readings = [None, *network.set_mode("device").states(x)]
+    for n, layer in enumerate(network.layers):
+        xs.append(moved(network.controls(n, readings[n], x), device.input_range))
+        thetas.append(moved(layer.theta.expand(len(x), -1), device.param_range))
+    return np.concatenate(xs), np.concatenate(thetas)
+
+
+def _generator(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def _trained(mode, network, device, x, y, generator, schedule):
+    network.set_mode(mode)
+    return network, train(network, x, y, device=device, generator=generator, **schedule)

@@ -1,1 +1,0 @@
-"""Digital models of devices, one file a kind; ``fit`` measures, fits, judges and keeps them."""
