@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from pnn_utils.datasets.images import average_pool
-from pnn_utils.networks.waveform import Clamp, WaveformNetwork, waveform_like_controls
+from pnn_utils.networks import waveform_chain, waveform_like_controls
+from pnn_utils.parts import Clamp
 from pnn_utils.systems.plate.device import Plate
-from pnn_utils.training import accuracy, accuracy_on_device, train
 from pnn_utils.systems.plate.model import Convolution
+from pnn_utils.training import accuracy, accuracy_on_device, train
 from pnn_utils.twin import fit_twin, judge_twin, load_twin, random_controls, save_twin
 
 SAMPLES = 40
@@ -27,7 +28,8 @@ def digits_like(n, seed=0):
 
 def fitted(device, n=1500, epochs=5):
     x, theta = random_controls(device, n, np.random.default_rng(0))
-    return fit_twin(device, x, theta, device(x, theta), twin=Convolution(SAMPLES, 0, SAMPLES), epochs=epochs)[0]
+    twin = Convolution(SAMPLES, 0, SAMPLES)
+    return fit_twin(device, x, theta, device(x, theta), twin=twin, epochs=epochs)[0]
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +37,8 @@ def twin():
     return fitted(small_plate())
 
 
-def network(device, twin, mode="pat", readout="mean"):
-    return WaveformNetwork(device, twin, 2, 2, torch.Generator().manual_seed(0), readout, mode)
+def network(device, twin, **options):
+    return waveform_chain(device, twin, 2, 2, torch.Generator().manual_seed(0), **options)
 
 
 @pytest.mark.parametrize("periods", [1, 2, 3])
@@ -45,19 +47,27 @@ def test_convolution_finds_the_kernel_of_an_ideal_plate(periods):
     twin = fitted(device, 300, 1)
     longer = Plate(samples=SAMPLES * periods, sample_rate=24e3, ideal=True, periods=1)
     answer = longer(np.eye(SAMPLES * periods)[:1], np.zeros(0))[0]
-    # Lag k of the kernel is the answer to a click k samples ago, and to the same click one, two ... rounds earlier.
-    lags = np.arange(-SAMPLES + 1, SAMPLES)
-    rounds = np.array([[answer[k + r * SAMPLES] if 0 <= k + r * SAMPLES < (r + 1) * SAMPLES else 0.0 for k in lags] for r in range(periods)])
-    expected = rounds.sum(0)
+    # Lag k of the kernel is the answer to a click k samples ago, and to the same click one, two
+    # ... rounds earlier.
+    expected = np.zeros(2 * SAMPLES - 1)
+    for r in range(periods):
+        ago = np.arange(-SAMPLES + 1, SAMPLES) + r * SAMPLES
+        expected += np.where((ago >= 0) & (ago < (r + 1) * SAMPLES), answer[ago % len(answer)], 0)
     assert np.abs(twin.kernel.numpy() - expected).max() < 1e-5 * np.abs(expected).max()
 
 
 def test_the_correction_explains_part_of_a_strong_nonlinearity():
     device = small_plate(force_factor_slope=-1.0, sound_noise=1e-4, amplifier_gain=8.0)
-    x, theta = waveform_like_controls(device, np.random.default_rng(0).random((1500, SAMPLES)), 2, np.random.default_rng(1))
-    twin, _ = fit_twin(device, x, theta, device(x, theta), twin=Convolution(SAMPLES, 0, SAMPLES), epochs=20, learning_rate=3e-3)
-    fresh = waveform_like_controls(device, np.random.default_rng(2).random((300, SAMPLES)), 2, np.random.default_rng(3))
-    linear, model = (np.median(1 - judge_twin(part, device, *fresh)["r2"]) for part in (twin.linear_part, twin))
+
+    def controls(n, seed):
+        images = np.random.default_rng(seed).random((n, SAMPLES))
+        return waveform_like_controls(device, images, 2, np.random.default_rng(seed + 1))
+
+    pairs, fresh = controls(1500, 0), controls(300, 2)
+    twin, _ = fit_twin(device, *pairs, device(*pairs), twin=Convolution(SAMPLES, 0, SAMPLES),
+                       epochs=20, learning_rate=3e-3)
+    linear, model = (np.median(1 - judge_twin(part, device, *fresh)["r2"])
+                     for part in (twin.linear_part, twin))
     assert model < 0.7 * linear
 
 
@@ -85,53 +95,70 @@ def test_convolution_file_round_trip_and_refusals(tmp_path, twin):
 
 
 @pytest.mark.parametrize("mode", ["pat", "in_silico"])
-@pytest.mark.parametrize("readout", ["mean", "power"])
-def test_network_learns_on_the_device(twin, mode, readout):
+@pytest.mark.parametrize("readout, shuffle", [("mean", False), ("power", True)])
+def test_network_learns_on_the_device(twin, mode, readout, shuffle):
     device, (x, y) = small_plate(), digits_like(400)
-    net = network(device, twin, "device", readout)
+    net = network(device, twin, mode="device", readout=readout, shuffle=shuffle)
     net.calibrate(x)
     before = accuracy(net, x, y)
-    history = train(net.set_mode(mode), x, y, epochs=12, learning_rate=0.05, batch_size=50, device=device)
+    history = train(net.set_mode(mode), x, y, epochs=12, learning_rate=0.05, batch_size=50,
+                    device=device)
     assert history[-1]["loss"] < history[0]["loss"]
     assert accuracy_on_device(net, *digits_like(400, 1)) > max(0.85, before)
 
 
 def test_calibrated_signals_and_logits_have_unit_variance(twin):
     device, (x, _) = small_plate(ideal=True), digits_like(200)
-    net = network(device, twin, "device")
+    net = network(device, twin, mode="device")
     net.calibrate(x)
     with torch.no_grad():
         assert net(x).std(0) == pytest.approx(net.factor.item(), rel=1e-4)
-        assert net.waveforms(x)[0].std() == pytest.approx(net.signal_sd[1].item(), rel=1e-4)
+        net.scale[1], net.offset[1] = 0.1, 0.0  # volts: nothing is cut off
+        assert net.controls(1, net.states(x)[0], x).std() == pytest.approx(0.1, rel=1e-4)
+
+
+def test_only_a_shuffled_network_changes_the_order_of_samples(twin):
+    device, (x, _) = small_plate(ideal=True), digits_like(50)
+    plain, shuffled = (network(device, twin, shuffle=shuffle) for shuffle in (False, True))
+    for net in (plain, shuffled):
+        net.calibrate(x)
+        net.scale.data[:], net.offset.data[:] = 0.1, 0.0
+    with torch.no_grad():
+        expected = 0.1 * (x - x.mean()) / x.std()
+        assert torch.allclose(plain.controls(0, x, x), expected, atol=1e-6)
+        drive = shuffled.controls(0, x, x)
+    assert not torch.allclose(drive, expected, atol=1e-6)
+    assert torch.allclose(drive.sort(1).values, expected.sort(1).values, atol=1e-6)
 
 
 def test_drives_stay_in_range_and_use_it(twin):
     device, (x, _) = small_plate(), digits_like(200)
-    net = network(device, twin, "device")
+    net = network(device, twin, mode="device")
     net.calibrate(x)
     net.scale.data *= 50
-    drive = net.drive(0, x, x)
-    assert drive.min() == device.input_range[0] and drive.max() == device.input_range[1]
+    drive = net.controls(0, x, x)
+    assert (drive.min(), drive.max()) == device.input_range
     assert Clamp(2.0, 5.0)(torch.tensor([-3.0, 0.0, 3.0])).tolist() == [2.0, 3.5, 5.0]
 
 
 def test_training_makes_the_passes_it_reports(twin):
     device, (x, y) = small_plate(), digits_like(60)
-    train(network(device, twin), x, y, epochs=2, learning_rate=0.01, batch_size=20, device=device)
+    net = network(device, twin)
+    train(net, x, y, epochs=2, learning_rate=0.01, batch_size=20, device=device)
     assert device.passes == 2 * 2 * 60  # epochs x layers x rows
 
 
 def test_network_refuses_what_it_cannot_take(twin):
-    net = network(small_plate(), twin)
-    with pytest.raises(ValueError, match=r"shape \(3, 7\); expected \(rows, 40\)"):
-        net(torch.zeros(3, 7))
-    with pytest.raises(ValueError, match="readout is 'median'"):
-        network(small_plate(), twin, readout="median")
+    device, generator = small_plate(), torch.Generator()
+    with pytest.raises(ValueError, match="n_classes"):
+        waveform_chain(device, twin, SAMPLES + 1, 2, generator)
+    with pytest.raises((ValueError, KeyError), match="median"):
+        network(device, twin, readout="median")
 
 
 def test_waveform_like_controls_are_allowed_and_varied():
-    device = small_plate()
-    x, theta = waveform_like_controls(device, np.random.default_rng(0).random((50, SAMPLES)), 3, np.random.default_rng(1))
+    device, images = small_plate(), np.random.default_rng(0).random((50, SAMPLES))
+    x, theta = waveform_like_controls(device, images, 3, np.random.default_rng(1))
     assert x.shape == (150, SAMPLES) and theta.shape == (150, 0) and device.passes == 100
     assert np.isfinite(device(x, theta)).all() and x.std(1).max() > 2 * x.std(1).min()
 
@@ -139,7 +166,8 @@ def test_waveform_like_controls_are_allowed_and_varied():
 def test_average_pool():
     images = np.arange(32, dtype=np.uint8).reshape(2, 4, 4)
     pooled = average_pool(images, 2)
-    assert pooled.dtype == np.float32 and pooled[0].tolist() == pytest.approx([v / 255 for v in (2.5, 4.5, 10.5, 12.5)])
+    assert pooled.dtype == np.float32
+    assert pooled[0] == pytest.approx(np.array([2.5, 4.5, 10.5, 12.5]) / 255)
     assert average_pool(np.full((1, 4, 4), 255, np.uint8), 4).tolist() == [[1.0]]
     with pytest.raises(ValueError, match="factor is 3; expected a divisor of 4 and 4"):
         average_pool(images, 3)
