@@ -1,102 +1,62 @@
-"""Numbers of a finished notebook: written, and compared with the committed ones.
+"""Numbers of a finished notebook: written, and compared with older ones.
 
-    python -m pnn_utils.report.metrics compare OLD_FOLDER     new metrics against older ones; exit 1 if they disagree
+``python -m pnn_utils.report.metrics compare OLD_FOLDER`` exits with 1 if they disagree.
 """
 
 import argparse
 import json
 import math
-import numbers
-import resource
 import statistics
 import sys
 import time
 from pathlib import Path
 
-from pnn_utils import paths
-from pnn_utils.files import write_json
+from pnn_utils import files
+
+FIELDS = {"notebook": str, "profile": str, "results": dict, "paper": dict, "baselines": dict,
+          "cost": dict, "seeds": list, "data": dict}
 
 
 def summary(values):
-    """Return {"mean", "sd", "n", "values"} of a sequence of finite numbers; sd has n - 1 below it, 0 for n = 1.
-
-    Raises
-    ------
-    ValueError
-        If there is no value, or one is not a finite number, or too large to be squared.
-    """
-    try:
-        values = [float(v) for v in values]
-    except (TypeError, OverflowError) as error:
-        raise ValueError(f"values are {values}; expected numbers ({error})") from error
-    if not values or not all(abs(v) < 1e150 for v in values):
-        raise ValueError(f"values are {values}; expected at least one, all finite and below 1e150")
+    """Return {"mean", "sd", "n", "values"} of numbers; sd has n - 1 below it, 0 for n = 1."""
+    values = [float(v) for v in values]
     sd = statistics.stdev(values) if len(values) > 1 else 0.0
     return {"mean": statistics.fmean(values), "sd": sd, "n": len(values), "values": values}
 
 
 class Cost:
-    """Stopwatch of a notebook: wall time and peak memory since it was made, device passes as told."""
+    """Stopwatch of a notebook: wall time and peak memory since it was made."""
 
     def __init__(self):
         self.start = time.perf_counter()
 
     def read(self, device_passes):
-        """Return {"device_passes", "wall_s", "peak_rss_mb"}.
+        """Return {"device_passes", "wall_s", "peak_rss_mb"}."""
+        import resource  # Windows has none
 
-        Raises
-        ------
-        ValueError
-            If `device_passes` is not a whole number of at least 0.
-        """
-        if not isinstance(device_passes, numbers.Integral) or device_passes < 0:
-            raise ValueError(f"device_passes is {device_passes!r}; expected a whole number of at least 0")
-        # Linux counts in KiB, macOS in bytes.
-        unit = 2**20 if sys.platform == "darwin" else 2**10
+        unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts in bytes, Linux in KiB
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-        return {"device_passes": int(device_passes), "wall_s": round(time.perf_counter() - self.start, 1),
-                "peak_rss_mb": round(peak, 1)}
+        return {"device_passes": int(device_passes), "peak_rss_mb": round(peak, 1),
+                "wall_s": round(time.perf_counter() - self.start, 1)}
 
 
-def write_metrics(notebook, profile, results, *, paper=None, baselines=None, cost=None, seeds=(), data=None, **extra):
-    """Write ``data/metrics/<notebook>.json``.
+def write_metrics(notebook, profile, results, **fields):
+    """Write ``data/metrics/<notebook>.json``; NaN and infinity are refused.
 
     Parameters
     ----------
-    notebook : str
-        Name without suffix.
-    profile : {"quick", "full"}
-    results, baselines : dict of {method: {quantity: summary}}
-        Summaries as `summary` makes them; an ``accuracy`` is a fraction of the test set.
-    paper : dict of {method: float}
-        The paper's numbers.
-    cost : dict, from `Cost.read`
-    seeds : sequence of int
-    data : dict with "name" and "sha256"
-    **extra
-        More fields of plain JSON types.
-
-    Raises
-    ------
-    TypeError
-        If something is not of plain JSON types.
-    OSError
-        If the file cannot be written.
-    ValueError
-        If the profile is unknown, a summary is incomplete, an accuracy lies outside [0, 1], or a number is NaN or infinite.
+    notebook, profile : str
+        Name without suffix; "quick" or "full".
+    results : dict of {method: {quantity: summary}}
+        An ``accuracy`` is a fraction of the test set.
+    **fields
+        ``baselines`` as results, ``paper`` {method: float}, ``cost`` from `Cost.read`, ``seeds``,
+        ``data`` {"name", "sha256"}, and more fields of plain JSON types.
     """
-    if profile not in ("quick", "full"):
-        raise ValueError(f"profile is {profile!r}; expected 'quick' or 'full'")
-    for group in (results, baselines or {}):
-        for method, quantities in group.items():
-            for quantity, value in quantities.items():
-                if not isinstance(value, dict) or set(value) != {"mean", "sd", "n", "values"}:
-                    raise ValueError(f"{method}.{quantity} is {value!r}; expected the fields of summary()")
-                if quantity == "accuracy" and not all(0 <= v <= 1 for v in value["values"]):
-                    raise ValueError(f"{method}.accuracy has values {value['values']}; expected fractions in [0, 1]")
-    content = {"notebook": notebook, "profile": profile, "results": results, "paper": paper or {},
-               "baselines": baselines or {}, "cost": cost or {}, "seeds": list(seeds), "data": data or {}, **extra}
-    write_json(paths.METRICS / f"{notebook}.json", content)
+    given = {"notebook": notebook, "profile": profile, "results": results, **fields}
+    content = {name: kind() for name, kind in FIELDS.items()} | given
+    content["seeds"] = list(content["seeds"])
+    files.write_json(files.METRICS / f"{notebook}.json", content)
 
 
 def read_metrics(path):
@@ -105,43 +65,38 @@ def read_metrics(path):
     Raises
     ------
     ValueError
-        If the file is no JSON, or lacks one of the fixed fields or a part of a summary; names it.
+        If the file is no JSON, or one of the fixed fields or a part of a summary is missing or of
+        another type; names it.
     """
     try:
         content = json.loads(Path(path).read_bytes())
-        missing = {"notebook", "profile", "results", "paper", "baselines", "cost", "seeds", "data"} - set(content)
-        if missing:
-            raise KeyError(sorted(missing)[0])
-        if not isinstance(content["notebook"], str) or not all(isinstance(content[name], dict) for name in ("paper", "data")):
-            raise TypeError("notebook, paper or data is of another type")
-        if not all(isinstance(value, int | float) for value in content["paper"].values()) or not isinstance(content.get("skipped", {}), dict):
-            raise TypeError("paper or skipped is of another type")
+        for name, kind in FIELDS.items():
+            if not isinstance(content[name], kind):
+                raise TypeError(f"{name} is not a {kind.__name__}")
+        sum(content["paper"].values())
+        content.get("skipped", {}).items()
         list(_quantities(content))
-    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
-        raise ValueError(f"{path} is damaged or no metrics file ({type(error).__name__}: {error}); its notebook writes it anew") from error
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        raise ValueError(f"{path} is damaged or no metrics file ({error!r}); "
+                         "its notebook writes it anew") from error
     return content
 
 
-def compare(old_folder, new_folder=None):
-    """Compare every committed metrics file with its new counterpart.
+def compare(old_folder, new_folder=files.METRICS):
+    """Compare every older metrics file with its new counterpart.
 
-    Tolerances come from the committed numbers alone, so that a new run with a wide spread cannot excuse itself. A
-    summary's mean may move by two standard errors of a difference between two such means, 2 sd sqrt(2 / n), an accuracy at
-    least by 0.01: a single fit is no different, another processor's rounding moves it too. What is no accuracy and has no
-    spread (sd 0 or n 1) may move by 1e-12. Gaps may move by 1e-12,
-    quality numbers of a fit (``twin``) by 5 %. Summaries outside of results and baselines (maps, comparisons of models) are many:
-    theirs may move by three standard errors. Costs stand in the files and are not compared. What a notebook leaves out because a program is
-    missing it names in ``skipped``, by the ending of its quantities' names, with the reason; that is no disagreement.
-
-    Parameters
-    ----------
-    old_folder, new_folder : path
-        New defaults to `paths.METRICS`.
+    Tolerances come from the older numbers alone, so that a new run with a wide spread cannot
+    excuse itself. The mean of a summary may move by two standard errors of a difference between
+    two such means, 2 sd sqrt(2 / n); outside of results and baselines, where they are many, by
+    three; an accuracy at least by 0.01: a single fit is no different, another processor's rounding
+    moves it, too. Other numbers may move by 1e-12 of their size, quality numbers of a fit
+    (``twin``) by 5 %; costs are not compared. What a notebook leaves out because a program is
+    missing it names in ``skipped``, by the ending of its quantities' names, with the reason.
 
     Returns
     -------
     list of (notebook, quantity, old, new, tolerance, verdict)
-        Verdicts: "reproduced", "DIFFERS", "MISSING", "OTHER PROFILE", "other data, not compared", "not compared: " and a reason.
+        Verdicts: "reproduced", "DIFFERS", "MISSING", "OTHER PROFILE", "not compared: " and why.
 
     Raises
     ------
@@ -150,39 +105,42 @@ def compare(old_folder, new_folder=None):
     ValueError
         If a file is damaged; see `read_metrics`.
     """
-    old_paths, rows = sorted(Path(old_folder).glob("*.json")), []
-    if not old_paths:
-        raise FileNotFoundError(f"{old_folder} holds no metrics to compare with; expected NN_name.json files")
-    new_folder = Path(new_folder or paths.METRICS)
-    for old_path in old_paths:
-        old, new_path = read_metrics(old_path), new_folder / old_path.name
-        new = read_metrics(new_path) if new_path.exists() else {}
-        other = bool(new) and old["data"].get("name") != new["data"].get("name")
-        new_values = dict(_quantities(new))
+    rows = []
+    for path in sorted(Path(old_folder).glob("*.json")):
+        old, new_path = read_metrics(path), Path(new_folder) / path.name
+        new = read_metrics(new_path) if new_path.exists() else None
+        found = dict(_quantities(new)) if new else {}
         for name, (value, allowed) in _quantities(old):
-            found = new_values.get(name, (None, 0.0))[0]
-            if other:  # first: other data may well lack a quantity
-                verdict = "other data, not compared"
-            elif found is None:
-                reasons = [reason for ending, reason in new.get("skipped", {}).items() if f"_{ending}" in name]
-                verdict = f"not compared: {reasons[0]}" if reasons else "MISSING"
-            elif old["profile"] != new["profile"]:
-                verdict = "OTHER PROFILE"
-            else:
-                close = abs(found - value) <= max(allowed, 1e-12 * abs(value))
-                verdict = "reproduced" if close else "DIFFERS"
-            rows.append((old["notebook"], name, value, found, allowed, verdict))
+            mean = found.get(name, (None,))[0]
+            verdict = _verdict(old, new, name, value, mean, allowed)
+            rows.append((old["notebook"], name, value, mean, allowed, verdict))
+    if not rows:
+        raise FileNotFoundError(f"{old_folder} holds no metrics to compare with; "
+                                "expected NN_name.json files")
     return rows
+
+
+def _verdict(old, new, name, value, found, allowed):
+    if new and old["data"].get("name") != new["data"].get("name"):
+        return "not compared: other data"  # which may well lack a quantity
+    if found is None:
+        skipped = new.get("skipped", {}).items() if new else ()
+        reasons = [reason for ending, reason in skipped if f"_{ending}" in name]
+        return f"not compared: {reasons[0]}" if reasons else "MISSING"
+    if old["profile"] != new["profile"]:
+        return "OTHER PROFILE"
+    return "reproduced" if abs(found - value) <= max(allowed, 1e-12 * abs(value)) else "DIFFERS"
 
 
 def _quantities(metrics):
     """Yield (name, (value, tolerance)) for each compared number of a metrics file."""
     for group in ("results", "baselines"):
-        for method, quantities in metrics.get(group, {}).items():
+        for method, quantities in metrics[group].items():
             for quantity, value in quantities.items():
-                yield f"{group}.{method}.{quantity}", (value["mean"], _tolerance(value, quantity == "accuracy", 2))
-    others = {name: value for name, value in metrics.items() if name not in ("results", "baselines", "paper", "cost")}
-    for name, value in _summaries(others, ""):
+                name = f"{group}.{method}.{quantity}"
+                yield name, (value["mean"], _tolerance(value, quantity == "accuracy", 2))
+    others = {name: value for name, value in metrics.items() if name not in FIELDS}
+    for name, value in _summaries(others):
         yield name, (value["mean"], _tolerance(value, "accuracy" in name, 3))
     for i, n in enumerate(metrics.get("gaps", {}).get("n", [])):
         for method in ("forward", "in_silico", "pat"):
@@ -196,25 +154,24 @@ def _tolerance(value, is_accuracy, errors):
     return max(0.01 if is_accuracy else 1e-12, allowed)
 
 
-def _summaries(content, name):
+def _summaries(content, name=""):
     """Yield (dotted name, summary) of every summary inside dicts and lists."""
     if isinstance(content, dict) and set(content) == {"mean", "sd", "n", "values"}:
-        yield name, content
+        yield name[1:], content
     elif isinstance(content, dict | list):
         for key, value in content.items() if isinstance(content, dict) else enumerate(content):
-            yield from _summaries(value, f"{name}.{key}" if name else str(key))
+            yield from _summaries(value, f"{name}.{key}")
 
 
 def print_comparison(rows):
     """Print the comparison as a table; return the number of rows that disagree."""
-    print(f"{'notebook':<16} {'metric':<55} {'committed':>12} {'new':>12} {'tolerance':>10}  verdict")
-    for notebook, name, old, new, tolerance, verdict in rows:
+    print(f"{'notebook':<16} {'metric':<55} {'committed':>12} {'new':>12} {'tolerance':>10}")
+    for notebook, name, old, new, allowed, verdict in rows:
         shown = "-" if new is None else f"{new:.6g}"
-        print(f"{notebook:<16} {name:<55} {old:>12.6g} {shown:>12} {tolerance:>10.2g}  {verdict}")
-    bad = sum(row[-1] in ("DIFFERS", "MISSING", "OTHER PROFILE") for row in rows)
-    skipped = sum("not compared" in row[-1] for row in rows)
-    print(f"{len(rows) - bad - skipped} of {len(rows)} metrics reproduced" + (f", {skipped} not compared" if skipped else "")
-          + (f", {bad} DO NOT AGREE" if bad else ""))
+        print(f"{notebook:<16} {name:<55} {old:>12.6g} {shown:>12} {allowed:>10.2g}  {verdict}")
+    good, skipped = (sum(row[-1].startswith(v) for row in rows) for v in ("repr", "not compared"))
+    bad = len(rows) - good - skipped
+    print(f"{good} of {len(rows)} metrics reproduced, {skipped} not compared, {bad} DO NOT AGREE")
     return bad
 
 
@@ -222,10 +179,9 @@ def main(arguments=None):
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m pnn_utils.report.metrics")
     parser.add_argument("command", choices=["compare"])
-    parser.add_argument("old", type=Path)
-    options = parser.parse_args(arguments)
+    parser.add_argument("folder", help="older metrics")
     try:
-        return 1 if print_comparison(compare(options.old)) else 0
+        return min(1, print_comparison(compare(parser.parse_args(arguments).folder)))
     except (FileNotFoundError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
