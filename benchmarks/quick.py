@@ -1,7 +1,7 @@
-"""Every notebook at its defaults, each on one core and within what Binder gives: ``python -m pnn_utils.quick`` (``make quick``).
+"""Every notebook at its defaults, each on one core and within what Binder gives (``make quick``).
 
-As many notebooks run at once as there are cores. Results go to a scratch folder, so that nothing committed is touched. Exits with 1 if a notebook
-fails or needs more than `SECONDS` or `MEGABYTES`.
+As many notebooks run at once as there are cores. Results go to a scratch folder, so that nothing
+committed is touched. Exits with 1 if a notebook fails or needs more than `SECONDS` or `MEGABYTES`.
 """
 
 import os
@@ -14,18 +14,19 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 
-from pnn_utils import paths
+from pnn_utils import files
 
 SECONDS, MEGABYTES = 180, 1500
 
 
 def cores():
-    """Return the numbers of the cores that this process may use; one None where the system cannot tell or pin (macOS)."""
-    return psutil.Process().cpu_affinity() if hasattr(psutil.Process, "cpu_affinity") else [None]
+    """Return the cores that this process may use; one None where the system cannot pin (macOS)."""
+    process = psutil.Process()
+    return process.cpu_affinity() if hasattr(process, "cpu_affinity") else [None]
 
 
 def memory(process):
-    """Return the memory of a process and all its children, MB; pages that several share count once (Linux)."""
+    """Return a process's memory with all its children's, MB; shared pages count once (Linux)."""
     total = 0
     for one in (process, *process.children(recursive=True)):
         try:
@@ -37,11 +38,12 @@ def memory(process):
 
 
 def run_pinned(source, core, scratch):
-    """Run a notebook on one core; return (exit status, seconds, highest memory in MB, what it printed)."""
+    """Run a notebook on one core; return exit status, seconds, highest memory in MB, output."""
     start, peak = time.perf_counter(), 0.0
+    command = [sys.executable, "-m", "pnn_utils.report.run", "--quick", str(source)]
     with tempfile.TemporaryFile("w+") as log:
-        process = psutil.Popen([sys.executable, "-m", "pnn_utils.report.run", "--quick", str(source)], env={**os.environ, "PNN_SCRATCH": scratch},
-                               stdout=log, stderr=subprocess.STDOUT)
+        process = psutil.Popen(command, env={**os.environ, "PNN_SCRATCH": scratch}, stdout=log,
+                               stderr=subprocess.STDOUT, cwd=files.ROOT)
         if core is not None:
             process.cpu_affinity([core])
         while process.poll() is None:
@@ -57,7 +59,8 @@ def run_pinned(source, core, scratch):
 
 def main():
     """Run all notebooks, print what each needed; returns the exit status."""
-    free, sources, failed = queue.SimpleQueue(), sorted(paths.SOURCES.glob("[0-9]*.py")), []
+    free, failed = queue.SimpleQueue(), []
+    sources = sorted(files.SOURCES.glob("[0-9]*.py"))
     for core in cores():
         free.put(core)
 
@@ -70,14 +73,17 @@ def main():
 
     print(f"each on one core, at most {SECONDS} s and {MEGABYTES} MB", flush=True)
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(len(cores())) as pool:
-        for source, (status, seconds, peak, printed) in zip(sources, pool.map(one, sources), strict=True):
+        for source, found in zip(sources, pool.map(one, sources), strict=True):
+            status, seconds, peak, printed = found
             good = status == 0 and seconds <= SECONDS and peak <= MEGABYTES
-            print(f"{source.stem:<30} {seconds:4.0f} s {peak:6.0f} MB  {'' if good else 'FAILED' if status else 'TOO MUCH'}", flush=True)
+            verdict = "" if good else "FAILED" if status else "TOO MUCH"
+            print(f"{source.stem:<30} {seconds:4.0f} s {peak:6.0f} MB  {verdict}", flush=True)
             if not good:
                 failed.append(source.stem)
                 print(printed, flush=True)
-    print(f"{len(sources) - len(failed)} of {len(sources)} notebooks ran" + (f"; not: {', '.join(failed)}" if failed else ""))
-    return 1 if failed else 0
+    print(f"{len(sources) - len(failed)} of {len(sources)} notebooks ran"
+          + (f"; not: {', '.join(failed)}" if failed else ""))
+    return min(1, len(failed))
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def folded_table(rows, *shown):
         return "\n".join([head, *lines])
 
     above = [row for row in rows if row.name in (shown or [row.name for row in rows[:5]])]
-    title = f"All {len(rows)} parameters; a number in the column *off at* marks an imperfection"
+    title = f"All {len(rows)} parameters; a number under <i>off at</i> marks an imperfection"
     return (f"{table(above)}\n\n<details>\n<summary>{title}</summary>\n\n{table(rows)}\n\n"
             "</details>")
 
