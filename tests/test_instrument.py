@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from pnn_utils.pat import PhysicalLayer
-from pnn_utils.systems.faults import KINDS, Faulty
-from pnn_utils.systems.instrument import EVENTS, Instrument, InstrumentError
+from pnn_utils.systems.instrument import EVENTS, FAULTS, Faulty, Instrument, InstrumentError
 from pnn_utils.training import train
 
 SIZES = (3, 3, 3)
@@ -44,9 +43,14 @@ def fail(error):
     return raising
 
 
-BAD = {"errors": fail(OSError("no lamp")), "lost_connections": fail(ConnectionError("gone")), "timeouts": fail(TimeoutError("slow")),
-       "wrong_shapes": lambda x, theta: product(x, theta)[:, :2], "not_finite": lambda x, theta: np.full_like(x, np.nan),
-       "clipped": lambda x, theta: np.full_like(x, 5.0)}
+BAD = {
+    "errors": fail(OSError("no lamp")),
+    "lost_connections": fail(ConnectionError("gone")),
+    "timeouts": fail(TimeoutError("slow")),
+    "wrong_shapes": lambda x, theta: product(x, theta)[:, :2],
+    "not_finite": lambda x, theta: np.full_like(x, np.nan),
+    "clipped": lambda x, theta: np.full_like(x, 5.0),
+}
 
 
 @pytest.mark.parametrize("kind", EVENTS)
@@ -75,7 +79,8 @@ def test_a_hung_call_is_left_behind_and_its_late_answer_dropped():
 
     instrument = device(after(1, hang), timeout=0.1, reconnect=lambda: reconnected.append(1))
     start = time.monotonic()
-    assert np.array_equal(instrument(x, theta), product(x, theta)) and time.monotonic() - start < 0.3
+    assert np.array_equal(instrument(x, theta), product(x, theta))
+    assert time.monotonic() - start < 0.3
     time.sleep(0.3)
     assert np.array_equal(instrument(x, theta), product(x, theta))
     assert instrument.events["timeouts"] == 1 and reconnected == [1]
@@ -116,20 +121,55 @@ def test_wrong_controls_never_reach_the_instrument():
     assert not calls and not sum(instrument.events.values())
 
 
-@pytest.mark.parametrize(("settings", "message"), [
-    ({"attempts": 0}, "attempts is 0"), ({"timeout": 0}, "timeout is 0"), ({"limits": (1, 1)}, "limits is"), ({"interval": -1}, "interval is -1"),
-    ({"rows_per_call": 0}, "rows_per_call is 0"), ({"input_range": (2, 1)}, "input_range is"), ({"warm_up": -1}, "warm_up is -1")])
-def test_nonsense_settings_are_refused(settings, message):
-    with pytest.raises(ValueError, match=message):
-        Instrument(product, *SIZES, **settings)
-    with pytest.raises(TypeError, match="to call"):
-        Instrument(3, *SIZES)
+@pytest.mark.parametrize(("settings", "error", "message"), [
+    ({"attempts": 0}, ValueError, "attempts is 0"),
+    ({"rows_per_call": 0}, ValueError, "rows_per_call is 0"),
+    ({"rows_per_call": 1.5}, TypeError, "rows_per_call is 1.5"),
+    ({"warm_up": -1}, ValueError, "warm_up is -1"),
+    ({"interval": -1}, ValueError, "interval is -1"),
+    ({"first_wait": np.nan}, ValueError, "first_wait is nan"),
+    ({"pass_time": "1"}, TypeError, "pass_time is '1'"),
+    ({"timeout": 0}, ValueError, "timeout is 0"),
+    ({"timeout": np.inf}, ValueError, "timeout is inf"),
+    ({"limits": (1, 1)}, ValueError, "limits is"),
+    ({"input_range": (2, 1)}, ValueError, "input_range is"),
+    ({"param_range": (0, 1, 2)}, ValueError, "param_range is"),
+    ({"measure": 3}, TypeError, "nothing to call"),
+    ({"reconnect": 3}, TypeError, "nothing to call")])
+def test_nonsense_settings_are_refused(settings, error, message):
+    sizes = dict(zip(("input_dim", "param_dim", "output_dim"), SIZES, strict=True))
+    with pytest.raises(error, match=message):
+        Instrument(**{"measure": product, **sizes, **settings})
+
+
+def test_state_of_the_measurement_and_counts_go_into_a_checkpoint():
+    class Counter:
+        calls = 0
+
+        def __call__(self, x, theta):
+            self.calls += 1
+            return product(x, theta) + self.calls
+
+        def state_dict(self):
+            return {"calls": self.calls}
+
+        def load_state_dict(self, state):
+            self.calls = state["calls"]
+
+    first, second = (device(Faulty(Counter(), 3, {"error": 0.3}, seed=seed)) for seed in (1, 2))
+    for _ in range(9):
+        first(*controls())
+    state = first.state_dict()
+    assert state["measure"] == {"calls": 9} and state["events"]["errors"] > 0
+    second.load_state_dict(state)
+    assert np.array_equal(second(*controls()), first(*controls())) and second.passes == 50
 
 
 def test_it_is_a_device_like_any_other():
     instrument = device()
     x, theta = controls()
-    assert instrument(x, theta).dtype == np.float32 and instrument(x.astype(float), theta).dtype == np.float64
+    assert instrument(x, theta).dtype == np.float32
+    assert instrument(x.astype(float), theta).dtype == np.float64
     assert instrument(x[:0], theta[:0]).shape == (0, 3)
     assert np.array_equal(instrument(x, theta[0]), product(x, theta[0]))
 
@@ -137,7 +177,8 @@ def test_it_is_a_device_like_any_other():
 class Net(torch.nn.Module):
     def __init__(self, instrument):
         super().__init__()
-        self.layers = torch.nn.ModuleList([PhysicalLayer(instrument, lambda x, theta: torch.tanh(x * theta), torch.full((3,), 0.1))])
+        layer = PhysicalLayer(instrument, lambda x, t: torch.tanh(x * t), torch.full((3,), 0.1))
+        self.layers = torch.nn.ModuleList([layer])
 
     def forward(self, x):
         return 3 * self.layers[0](x)
@@ -146,20 +187,23 @@ class Net(torch.nn.Module):
 def trained(instrument, **settings):
     x = torch.rand(60, 3, generator=torch.Generator().manual_seed(0))
     net = Net(instrument)
-    history = train(net, x, x.argmax(1), epochs=6, learning_rate=0.05, batch_size=20, device=instrument, **settings)
+    history = train(net, x, x.argmax(1), epochs=6, learning_rate=0.05, batch_size=20,
+                    device=instrument, **settings)
     return net, history
 
 
 def test_faults_do_not_change_what_is_learnt():
-    rates = dict.fromkeys(KINDS, 0.08)
+    rates = dict.fromkeys(FAULTS, 0.08)
     faulty = Faulty(product, 3, rates, seed=3, hang_s=0.05)
-    flaky = device(faulty, attempts=12, timeout=0.02, limits=(-1.0, 1.0), reconnect=faulty.reconnect)
+    flaky = device(faulty, attempts=12, timeout=0.02, limits=(-1.0, 1.0),
+                   reconnect=faulty.reconnect)
     net, history = trained(flaky)
     calm, quiet = trained(device())
     assert torch.equal(net.layers[0].theta, calm.layers[0].theta)
     assert [row["loss"] for row in history] == [row["loss"] for row in quiet]
     assert sum(faulty.injected.values()) > 5
-    assert {kind: history[-1][kind] for kind in EVENTS} == flaky.events and not any(quiet[-1][kind] for kind in EVENTS)
+    assert {kind: history[-1][kind] for kind in EVENTS} == flaky.events
+    assert not any(quiet[-1][kind] for kind in EVENTS)
 
 
 def test_a_dead_instrument_stops_the_training_which_resumes_exactly(tmp_path):
@@ -174,14 +218,14 @@ def test_a_dead_instrument_stops_the_training_which_resumes_exactly(tmp_path):
 
     with pytest.raises(InstrumentError, match="no lamp") as caught:
         trained(device(measure, attempts=2), checkpoint=tmp_path / "c", checkpoint_every=1)
-    assert any("same call goes on" in note and str(tmp_path / "c") in note for note in caught.value.__notes__)
+    notes = caught.value.__notes__
+    assert any("same call goes on" in note and str(tmp_path / "c") in note for note in notes)
     resumed, again = trained(device(), checkpoint=tmp_path / "c", checkpoint_every=1)
     assert torch.equal(resumed.layers[0].theta, whole.layers[0].theta)
     assert [row["loss"] for row in again] == [row["loss"] for row in history]
 
 
 def test_unknown_faults_are_refused():
-    with pytest.raises(ValueError, match="rates are"):
-        Faulty(product, 3, {"fire": 0.1})
-    with pytest.raises(ValueError, match="rates are"):
-        Faulty(product, 3, {"error": 0.8, "hang": 0.4})
+    for rates in ({"fire": 0.1}, {"error": 0.8, "hang": 0.4}, {"error": -0.1}, {"error": np.nan}):
+        with pytest.raises(ValueError, match="rates are"):
+            Faulty(product, 3, rates)

@@ -1,8 +1,9 @@
 """The contract that every device keeps, and the tables that its numbers stand in.
 
-A device is a black box: numbers in, numbers out, ``y = device(x, theta)``. Training and model fitting
-use nothing but that call and the public description of the controls (dimensions, ranges, units), what
-a laboratory would know of a real apparatus. This is the door of every device: input is checked here.
+A device is a black box: numbers in, numbers out, ``y = device(x, theta)``. Training and model
+fitting use nothing but that call and the public description of the controls (dimensions, ranges,
+units), what a laboratory would know of a real apparatus. This is the door of every device: input
+is checked here.
 """
 
 import csv
@@ -24,8 +25,8 @@ class PhysicalSystem:
     input_dim, param_dim, output_dim : int
         Number of data controls, of parameter controls, and of measured values.
     input_range, param_range : (low, high)
-        Allowed values of the data and of the parameter controls: two numbers, or two arrays with one
-        entry a control. A fixed control has a range of width zero.
+        Allowed values of the data and of the parameter controls: two numbers, or two arrays with
+        one entry a control. A fixed control has a range of width zero.
     control_unit, output_unit : str
         Units of the controls and of the measured values.
     pass_time : float
@@ -80,12 +81,12 @@ class PhysicalSystem:
         self.passes += len(x)
         if not np.isfinite(y).all():
             raise FloatingPointError(
-                f"{np.count_nonzero(~np.isfinite(y))} of {y.size} readings of {type(self).__name__} "
-                "are NaN or infinite; are its parameters far from their usual values?")
+                f"{np.count_nonzero(~np.isfinite(y))} of {y.size} readings of "
+                f"{type(self).__name__} are NaN or infinite; are its parameters far from their usual values?")
         return y.astype(np.result_type(x, theta), copy=False)
 
     def respond(self, x, theta):
-        """Return the measured values for checked controls of equal length; a subclass defines it."""
+        """Return the measured values for checked controls of equal length."""
         raise NotImplementedError(f"{type(self).__name__} does not define respond(x, theta)")
 
     @property
@@ -94,11 +95,11 @@ class PhysicalSystem:
         return self.passes * self.pass_time
 
     def state_dict(self):
-        """Return what later readings depend on (passes, noise generator) as plain JSON types."""
+        """Return what later readings depend on (passes, noise generator) as JSON types."""
         return {"passes": self.passes, "noise": self._noise.bit_generator.state}
 
     def load_state_dict(self, state):
-        """Continue from a state returned by `state_dict`: a resumed run repeats the same readings."""
+        """Continue from a state of `state_dict`: a resumed run repeats the same readings."""
         self.passes = int(state["passes"])
         self._noise.bit_generator.state = state["noise"]
 
@@ -136,16 +137,19 @@ def parameter_table(path):
     """Read a device's ``parameters.csv``, the one place of its numbers: a list of `Parameter`.
 
     Columns: name, value, unit (SI), off (the value that switches an imperfection off, else empty),
-    low and high (what may be set), source (a reference or a stated reason). A value written without
-    point and exponent is a whole number.
+    low and high (what may be set), source (a reference or a stated reason). A value written
+    without point and exponent is a whole number.
 
     Raises
     ------
     ValueError
         If a column or a name is wrong, a number is none, or a value lies outside its own range.
     """
-    with open(path, encoding="utf-8", newline="") as file:
-        header, *lines = csv.reader(file)
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            header, *lines = csv.reader(file)
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path} is no table in UTF-8: {error}") from error
     if tuple(header) != Parameter._fields:
         raise ValueError(f"{path} has the columns {header}; expected {list(Parameter._fields)}")
     rows = []
@@ -154,8 +158,9 @@ def parameter_table(path):
             name, value, unit, off, low, high, source = line
             row = Parameter(name, _number(value), unit, _number(off) if off else None,
                             float(low), float(high), source)
-            good = name.isidentifier() and unit and source and row.low <= row.value <= row.high
-            good &= row.off is None or row.low <= row.off <= row.high
+            both = [row.value] if row.off is None else [row.value, row.off]
+            good = name.isidentifier() and unit and source and all(
+                row.low <= n <= row.high and math.isfinite(n) for n in both)
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: {error}; the line is {line}") from error
         if not good or name in {other.name for other in rows}:
