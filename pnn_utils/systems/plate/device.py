@@ -46,28 +46,12 @@ class Plate(PhysicalSystem):
     The converter plays the waveform `periods` times in a row and the last round is recorded: with
     two periods the waveform's end still rings when its beginning is heard.
 
-    Parameters
-    ----------
-    seed, noise_seed : int
-        Fix this copy's fabrication errors, and its noise.
-    ideal : bool
-        Switch every imperfection off, the nonlinearities included.
-    samples : int
-        Length of a waveform.
-    steps_per_sample : int
-        Splitting steps for the nonlinear terms; the linear part is exact with any number.
-    **changes
-        Values of ``parameters.csv`` to change, by name.
+    seed, noise_seed : fix this copy's fabrication errors, and its noise
+    ideal : switch every imperfection off, the nonlinearities included
+    samples : length of a waveform
+    steps_per_sample : splits the nonlinear terms; the linear part is exact with any number
+    **changes : values of ``parameters.csv`` to change, by name
 
-    Raises
-    ------
-    TypeError
-        If a change names a parameter that the table does not have, or a number is none.
-    ValueError
-        If a number is out of its range.
-
-    Examples
-    --------
     >>> device = Plate(seed=0, ideal=True)
     >>> device(np.full((1, 196), 0.5), np.zeros(0)).shape
     (1, 196)
@@ -103,17 +87,9 @@ class Plate(PhysicalSystem):
     def trajectory(self, x, rows):
         """Follow readings of the state, which no instrument would show, in the recorded round.
 
-        Parameters
-        ----------
-        x : ndarray, shape (n, samples), float32 or float64
-            Volts at the converter. The calculation keeps this precision; float32 is twice as fast
-            and good to 1e-5 of the loudest reading.
-        rows : ndarray, shape (outputs, states)
-            What to read at the end of every sample, as rows of the state space.
-
-        Returns
-        -------
-        ndarray, shape (n, samples, outputs)
+        x, shape (n, samples), are volts at the converter, in single precision (good to 1e-5 of the
+        loudest reading) or double; rows, shape (outputs, states), are what to read of the state at
+        the end of every sample. Returns shape (n, samples, outputs).
         """
         p = self.parameters
         drive = np.tile(x * x.dtype.type(p.amplifier_gain), p.periods)

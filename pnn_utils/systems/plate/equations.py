@@ -37,17 +37,7 @@ AIR_DENSITY, SOUND_SPEED = 1.204, 343.2  # kg/m^3 and m/s at 20 degrees C, 1013 
 def free_plate_modes(n_modes, poisson, aspect=1.0, degree=14):
     """Return the lowest elastic modes of a free rectangular plate, as `PlateModes`.
 
-    Parameters
-    ----------
-    n_modes : int
-        The rigid ones not counted.
-    poisson : float
-        Poisson's ratio nu, -1 to 0.5.
-    aspect : float
-        a / b.
-    degree : int
-        Highest degree of the polynomials in each direction; 14 gives ten modes to 1e-6 and sixteen
-        to 1e-4.
+    aspect is a / b; polynomials up to degree 14 give ten modes to 1e-6 and sixteen to 1e-4.
     """
     size = degree + 1
     points, weights = legendre.leggauss(size + 1)  # exact up to degree 2 size + 1
@@ -73,25 +63,16 @@ def free_plate_modes(n_modes, poisson, aspect=1.0, degree=14):
 def state_space(p, seed=0):
     """Assemble one copy's linear part, s' = A s + columns, with readings that are rows . s.
 
-    The state s is (w_k z_k, z_k', i, microphone, its slope, high-pass).
+    The state s is (w_k z_k, z_k', i, microphone, its slope, high-pass); p holds the values of
+    ``parameters.csv``; each error is drawn from its own generator in units of its spread. Returns
 
-    Parameters
-    ----------
-    p : namespace
-        Values of ``parameters.csv``.
-    seed : int
-        Draws this copy's errors, each from its own generator, in units of the spreads in `p`.
-
-    Returns
-    -------
-    types.SimpleNamespace
-        matrix : A, shape (states, states), 1/s;
-        voltage, force, stretch : what 1 V at the coil, 1 N at the coil, 1 N along d add to s';
-        excursion, speed, current, deflection, sound, sound_slope : rows that read x (m), x' (m/s),
-        i (A), d (m), the microphone with its preamplifier (V), its derivative (V/s);
-        force_factor, suspension, stretch_stiffness : B_0 (N/A), K_0 (N/m), k_4 (N/m^3);
-        energy : weights of the squares of s in the stored energy, J;
-        frequencies : of the assembled modes, without the coil's braking, Hz, suspension first.
+    matrix : A, shape (states, states), 1/s
+    voltage, force, stretch : what 1 V at the coil, 1 N at the coil, 1 N along d add to s'
+    excursion, speed, current, deflection : rows that read x (m), x' (m/s), i (A), d (m)
+    sound, sound_slope : the microphone with its preamplifier (V), and its derivative (V/s)
+    force_factor, suspension, stretch_stiffness : B_0 (N/A), K_0 (N/m), k_4 (N/m^3)
+    energy : weights of the squares of s in the stored energy, J
+    frequencies : of the assembled modes, without the coil's braking, Hz, the suspension's first
     """
     seeds = np.random.SeedSequence(seed).spawn(5)
     glue, desk, sheet, driver, losses = (np.random.default_rng(s) for s in seeds)
@@ -172,21 +153,13 @@ def _radiation(modes, shapes, natural, sides, microphone):
 
 
 class PlateModes(NamedTuple):
-    """Modes of a free plate, in ascending order, the three rigid ones (frequency 0) left out.
+    """Modes of a free plate, in ascending order, the three rigid ones (frequency 0) left out."""
 
-    Attributes
-    ----------
-    frequency_parameter : ndarray, shape (modes,)
-        omega a^2 sqrt(rho h / D), without unit.
-    coefficients : ndarray, shape (modes, degree + 1, degree + 1)
-        Of products of orthonormal Legendre polynomials; each shape's mean square is 1.
-    """
-
-    frequency_parameter: np.ndarray
-    coefficients: np.ndarray
+    frequency_parameter: np.ndarray  # omega a^2 sqrt(rho h / D), shape (modes,)
+    coefficients: np.ndarray  # of orthonormal polynomials, shape (modes, degree + 1, degree + 1)
 
     def shapes(self, x, y):
-        """Return each mode's deflection, shape (modes, *x.shape), at x, y in half sides."""
+        """Return deflections of mean square 1, shape (modes, *x.shape), at x, y in half sides."""
         degree = self.coefficients.shape[1] - 1
         norm = np.sqrt(2 * np.arange(degree + 1) + 1)
         along_x, along_y = (legendre.legvander(np.asarray(v, float), degree) * norm

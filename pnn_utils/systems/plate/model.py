@@ -15,17 +15,7 @@ class Convolution(torch.nn.Module):
 
     `standardise` solves for h by least squares, and h stays as it is while gradient descent, which
     would not find its numbers as exactly, fits the correction. It starts from g = 0, s a running
-    mean and r the drive itself.
-
-    Parameters
-    ----------
-    input_dim, param_dim, output_dim : int
-        As the device's; ``input_dim == output_dim`` and ``param_dim == 0``.
-
-    Raises
-    ------
-    ValueError
-        If the dimensions are not those of a waveform in and a waveform out.
+    mean and r the drive itself. The dimensions are the device's: as many samples out as in.
     """
 
     def __init__(self, input_dim, param_dim, output_dim):

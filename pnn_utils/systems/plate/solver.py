@@ -16,26 +16,13 @@ LANES = 16  # waveforms that the inner loop advances together
 def modal(space, p, steps_per_sample):
     """Write the state space as uncoupled exponentials, with all that one splitting step needs.
 
-    Parameters
-    ----------
-    space : namespace
-        From `state_space`.
-    p : namespace
-        Values of ``parameters.csv``.
-    steps_per_sample : int
-
-    Returns
-    -------
-    flow : ndarray, shape (exponentials, 3), complex
-        Factor over one step; what the voltage before and after the middle of its span add.
-    kicks : ndarray, shape (exponentials, 3), complex
-        What impulses of force (N s) and voltage (V s) at the coil and of force along d (N s) add.
-    readings : ndarray, shape (exponentials, 4), complex
-        Rows whose real part reads x, x', i, d.
-    records : function (rows: (outputs, states)) -> ((exponentials, outputs), (outputs,))
-        The same for readings at the end of a sample, and the voltage's direct part.
-    numbers : ndarray, shape (12,)
-        Constants of the nonlinear terms, in the order that `_advance` reads them.
+    flow : per exponential its factor over one step, and what the voltages before and after the
+        middle of the step's span add
+    kicks : what impulses of force (N s) and voltage (V s) at the coil, of force along d (N s) add
+    readings : weights whose real part reads x, x', i, d
+    records : function that makes such weights of rows of the state space for readings at the end
+        of a sample, and the voltage's direct part
+    numbers : constants of the nonlinear terms, in the order that `_advance` reads them
     """
     h = 1 / (p.sample_rate * steps_per_sample)
     rates, vectors = np.linalg.eig(space.matrix)
@@ -66,24 +53,10 @@ def modal(space, p, steps_per_sample):
 
 
 def run(modes, drive, rows, steps, skip):
-    """Run waveforms from rest and record readings of the state.
+    """Run waveforms from rest and record readings, shape (n, samples - skip, outputs).
 
-    Parameters
-    ----------
-    modes : tuple
-        From `modal`.
-    drive : ndarray, shape (n, samples), float32 or float64
-        Volts at the coil; the calculation keeps this precision.
-    rows : ndarray, shape (outputs, states)
-        What to record, as rows of the state space.
-    steps : int
-        Steps per sample that `modes` was made for.
-    skip : int
-        Samples at the beginning that are not recorded.
-
-    Returns
-    -------
-    ndarray, shape (n, samples - skip, outputs)
+    modes come from `modal`, made for as many steps per sample; drive, shape (n, samples), is in
+    volts at the coil and sets the precision; rows, shape (outputs, states), are what to record.
     """
     flow, kicks, readings, records, numbers = modes
     real = drive.dtype
