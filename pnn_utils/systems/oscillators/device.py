@@ -1,40 +1,40 @@
 """Simulated device: a network of coupled nonlinear oscillators (pendulums), released from rest.
 
-Data set the initial angles q_i(0); couplings J_ij = J_ji and constant drives e_i are the parameters; the
-angles after a fixed time are the output. With time in units of 1/omega_0 of one pendulum [1],
+      q_1   J_12   q_2   J_23   q_3          data: angles q_i(0) at the release
+       o~~~~~~~~~~~~o~~~~~~~~~~~~o           parameters: couplings J_ij, drives e_i
+       |            |            |           reading: angles q_i(t) after a fixed time
+      e_1          e_2          e_3
 
-    q_i'' = -sin q_i + sum_j J_ij (sin q_j - sin q_i) + e_i,    q_i'(0) = 0.
+With time in units of 1/omega_0 of one pendulum [1],
 
-A coupling of an oscillator with itself exerts no force, so that the parameters are the N (N - 1) / 2
-couplings with i < j, row by row, and after them the N drives. The force is linear in sin q,
+    q_i'' = -sin q_i + sum_j J_ij (sin q_j - sin q_i) + e_i,    q_i'(0) = 0,    J_ij = J_ji.
+
+The force is linear in sin q,
 
     q'' = A sin q + e,    A_ij = J_ij for i != j,    A_ii = -1 - sum of J_ij over j != i,
 
-with a symmetric A that is formed once per pass. How it is integrated: `pnn_utils.systems.oscillators.solver`.
+with a symmetric A that is formed once per pass. A coupling of an oscillator with itself exerts no
+force: theta holds the N (N - 1) / 2 couplings with i < j, row by row, and after them the N drives.
 
 References
 ----------
 .. [1] Example 2 of github.com/mcmahon-lab/Physics-Aware-Training (CC BY 4.0): equation and gap.
 """
 
-import dataclasses
+from pathlib import Path
 
 import numpy as np
 
-from pnn_utils.systems.base import PhysicalSystem, check_whole, make_parameters, parameter
-from pnn_utils.systems.oscillators.solver import STOERMER_8, combine, force_matrix, march, n_couplings
+from pnn_utils.systems.base import PhysicalSystem, check_whole, make_parameters
+from pnn_utils.systems.oscillators.solver import (
+    STOERMER_8,
+    combine,
+    force_matrix,
+    march,
+    n_couplings,
+)
 
-
-@dataclasses.dataclass(frozen=True)
-class OscillatorParameters:
-    """Numbers of the oscillator device; imperfections have a value that switches them off."""
-
-    duration: float = parameter(0.5, "1/omega_0", "time from release to reading [1]")
-    time_unit: float = parameter(0.1, "s", "chosen: 1/omega_0 of a pendulum 0.1 m long; the equation [1] has no units")
-    nonlinearity: float = parameter(0.1, "1", "the restoring and coupling forces follow sin((1 + 0.1) q) [1]", ideal=0.0)
-    coupling_noise: float = parameter(0.2, "omega_0^2", "fixed errors of the couplings: R from 0.2 N(0, 1) [1], symmetrised "
-                                      "like C to (R + R^T) / 2, hence 0.14 for each J_ij", ideal=0.0)
-    input_noise: float = parameter(0.02, "rad", "sd of each initial angle, drawn at every pass [1]", ideal=0.0)
+TABLE = Path(__file__).with_name("parameters.csv")
 
 
 class Oscillators(PhysicalSystem):
@@ -48,31 +48,26 @@ class Oscillators(PhysicalSystem):
         Seed of the noise generator.
     ideal : bool
         Switch every imperfection off.
-    n_oscillators : int
+    n_oscillators : int, at least 2
     n_read : int, optional
         Read only this many oscillators, the last ones. Default: all.
-    tableau : Tableau
-        Integrator.
     **changes
-        Values of `OscillatorParameters` to change, by name.
+        Values of parameters.csv to change, by name.
 
     Raises
     ------
-    TypeError
-        If a change names a parameter that the table does not have, or a number, seeds included, is none.
-    ValueError
-        If `n_oscillators` < 2 or `n_read` is not between 1 and `n_oscillators`, or another number is out of its range.
+    TypeError, ValueError
+        If a number is none or out of range, or the table has no parameter of that name.
 
     Notes
     -----
-    One row of parameters for the whole batch is fast: hand theta over with shape (param_dim,). With a row of its own
-    for each pass the force matrix is formed pass by pass. Readings repeat byte for byte with the same number of BLAS
-    threads (OMP_NUM_THREADS); another number changes their rounding.
+    Hand theta over with shape (param_dim,): with a row of its own for each pass the force matrix
+    is formed pass by pass. Readings repeat byte for byte with the same number of BLAS threads.
 
     Examples
     --------
     >>> device = Oscillators(ideal=True, n_oscillators=3)
-    >>> device(np.zeros((1, 3)), np.array([0, 0, 0, 0, 0, 1.0])).round(3)  # J_12, J_13, J_23, e_1, e_2, e_3
+    >>> device(np.zeros((1, 3)), np.array([0, 0, 0, 0, 0, 1.0])).round(3)  # J_12, ..., e_2, e_3
     array([[0.   , 0.   , 0.122]])
     """
 
@@ -80,15 +75,16 @@ class Oscillators(PhysicalSystem):
     param_range = (-10.0, 10.0)
     control_unit = "rad for angles, omega_0^2 for couplings and drives"
     output_unit = "rad"
+    tableau = STOERMER_8
 
-    def __init__(self, seed=0, noise_seed=0, ideal=False, n_oscillators=10, n_read=None, tableau=STOERMER_8, **changes):
+    def __init__(self, seed=0, noise_seed=0, ideal=False, n_oscillators=10, n_read=None,
+                 **changes):
         super().__init__(noise_seed)
         n_read = n_oscillators if n_read is None else n_read
-        check_whole(-np.inf, n_oscillators=n_oscillators, n_read=n_read)
-        if n_oscillators < 2 or not 1 <= n_read <= n_oscillators:
-            raise ValueError(f"n_oscillators = {n_oscillators}, n_read = {n_read}; expected n_oscillators >= 2 and 1 <= n_read <= n_oscillators")
-        self.parameters = p = make_parameters(OscillatorParameters, ideal, **changes)
-        self.input_dim, self.output_dim, self.tableau = n_oscillators, n_read, tableau
+        check_whole(2, n_oscillators=n_oscillators)
+        check_whole(1, n_oscillators, n_read=n_read)
+        self.parameters = p = make_parameters(TABLE, ideal, **changes)
+        self.input_dim, self.output_dim = n_oscillators, n_read
         self.param_dim = n_couplings(n_oscillators) + n_oscillators
         self.pass_time = p.duration * p.time_unit
         fabrication = np.random.default_rng(np.random.SeedSequence(seed))
@@ -99,23 +95,27 @@ class Oscillators(PhysicalSystem):
 
     def respond(self, x, theta):
         """Return the final angles, shape (n, n_read); see `PhysicalSystem.__call__`."""
-        angles = x.astype(np.result_type(x, theta))  # a copy
-        if self.parameters.input_noise:
-            angles += np.float32(self.parameters.input_noise) * self._noise.standard_normal(x.shape, np.float32)
+        kind, noise = np.result_type(x, theta), np.float32(self.parameters.input_noise)
+        angles = x.astype(kind)  # a copy
+        if noise:
+            angles += noise * self._noise.standard_normal(x.shape, np.float32)
         if len(x) and (theta.strides[0] == 0 or (theta == theta[0]).all()):
-            return self._release(angles, theta[0].astype(angles.dtype, copy=False))
-        rows = [self._release(angles[i:i + 1], theta[i].astype(angles.dtype, copy=False)) for i in range(len(x))]
-        return np.concatenate(rows) if rows else np.empty((0, self.output_dim), angles.dtype)
+            return self._release(angles, theta[0])
+        rows = [self._release(angles[i:i + 1], theta[i]) for i in range(len(x))]
+        return np.concatenate([np.empty((0, self.output_dim), kind), *rows])
 
     def _release(self, angles, theta):
-        p, split, size = self.parameters, n_couplings(self.input_dim), self.input_dim
-        couplings = theta[:split] + self.coupling_errors if p.coupling_noise else theta[:split]
+        p, size, n_read = self.parameters, self.input_dim, self.output_dim
+        couplings, drives = np.split(theta.astype(angles.dtype, copy=False), [n_couplings(size)])
+        couplings = couplings + self.coupling_errors if p.coupling_noise else couplings
         reuse = self._matrix is not None and self._matrix.dtype == couplings.dtype
         self._matrix = matrix = force_matrix(couplings, size, self._matrix if reuse else None)
-        final, slope, step = np.empty((len(angles), self.output_dim), angles.dtype), 1 + p.nonlinearity, p.duration**2
+        final = angles[:, -n_read:].copy()
+        slope, step = angles.dtype.type(1 + p.nonlinearity), p.duration**2
         for first in range(0, len(angles), 512):  # bounds the memory of the stages
-            start = angles[first:first + 512]
+            part = slice(first, first + 512)
             # s q obeys the same equation with s times the force.
-            forces = march(np, start * angles.dtype.type(slope), matrix, theta[split:], slope * step, self.tableau, self.output_dim)
-            final[first:first + 512] = start[:, -self.output_dim:] + combine(np, step * self.tableau.b, forces[:, :, -self.output_dim:])
+            forces, *_ = march(slope * angles[part], matrix, drives, (1 + p.nonlinearity) * step,
+                               self.tableau, n_read)
+            final[part] += combine(step * self.tableau.b, forces[:, :, -n_read:])
         return final
