@@ -112,7 +112,7 @@ def test_calibrated_signals_and_logits_have_unit_variance(twin):
     net = network(device, twin, mode="device")
     net.calibrate(x)
     with torch.no_grad():
-        assert net(x).std(0) == pytest.approx(net.factor.item(), rel=1e-4)
+        assert net(x).std(0) == pytest.approx(1, rel=1e-4)
         net.scale[1], net.offset[1] = 0.1, 0.0  # volts: nothing is cut off
         assert net.controls(1, net.states(x)[0], x).std() == pytest.approx(0.1, rel=1e-4)
 
@@ -152,7 +152,7 @@ def test_network_refuses_what_it_cannot_take(twin):
     device, generator = small_plate(), torch.Generator()
     with pytest.raises(ValueError, match="n_classes"):
         waveform_chain(device, twin, SAMPLES + 1, 2, generator)
-    with pytest.raises((ValueError, KeyError), match="median"):
+    with pytest.raises(ValueError, match="readout is 'median'"):
         network(device, twin, readout="median")
 
 
@@ -169,5 +169,3 @@ def test_average_pool():
     assert pooled.dtype == np.float32
     assert pooled[0] == pytest.approx(np.array([2.5, 4.5, 10.5, 12.5]) / 255)
     assert average_pool(np.full((1, 4, 4), 255, np.uint8), 4).tolist() == [[1.0]]
-    with pytest.raises(ValueError, match="factor is 3; expected a divisor of 4 and 4"):
-        average_pool(images, 3)
