@@ -4,9 +4,17 @@ import struct
 
 import numpy as np
 import pytest
+import torch
 
-from pnn_utils.datasets import fetch as data
-from pnn_utils.datasets.images import load_images, read_idx
+from pnn_utils.datasets import fetch
+from pnn_utils.datasets.images import (
+    average_pool,
+    load_images,
+    random_affine,
+    random_flip,
+    random_shift,
+    read_idx,
+)
 from pnn_utils.datasets.vowels import CLASSES, Tokens, load_tokens, vowel_task
 
 
@@ -21,7 +29,8 @@ def tokens():
 @pytest.mark.parametrize("seed", range(3))
 def test_stratified_split_has_the_papers_sizes(tokens, seed):
     task = vowel_task(seed, tokens=tokens)
-    assert np.bincount(task.train_y).tolist() == [30] * 7 and np.bincount(task.test_y).tolist() == [7] * 7
+    assert np.bincount(task.train_y).tolist() == [30] * 7
+    assert np.bincount(task.test_y).tolist() == [7] * 7
     assert task.train_x.min() == 0 and task.train_x.max() == 1 and np.ptp(task.test_x) <= 1
 
 
@@ -57,7 +66,8 @@ def test_idx_reader(tmp_path):
     good = b"\x00\x00\x08\x03" + struct.pack(">3I", 2, 3, 4) + bytes(range(24))
     path.write_bytes(good)
     assert np.array_equal(read_idx(path), np.arange(24).reshape(2, 3, 4))
-    for bad, words in ((good[:-1], "39 bytes; expected 40"), (b"\x1f\x8b" + good, "expected 000008"), (b"", "starts with"), (good[:7], "header")):
+    for bad, words in ((good[:-1], "39 bytes; expected 40"), (b"", "starts with"),
+                       (b"\x1f\x8b" + good, "expected 000008"), (good[:7], "header")):
         path.write_bytes(bad)
         with pytest.raises(ValueError, match=words):
             read_idx(path)
@@ -68,7 +78,8 @@ def test_rows_are_the_tokens_they_say_scaled_by_training_alone(tokens, disjoint)
     task = vowel_task(3, disjoint, tokens)
     index = np.concatenate([task.train_index, task.test_index])
     assert len(np.unique(index)) == 259
-    assert np.array_equal(tokens.talker[index], np.concatenate([task.train_talker, task.test_talker]))
+    talkers = np.concatenate([task.train_talker, task.test_talker])
+    assert np.array_equal(tokens.talker[index], talkers)
     assert np.array_equal(tokens.label[index], np.concatenate([task.train_y, task.test_y]))
     low, high = tokens.formants[task.train_index].min(0), tokens.formants[task.train_index].max(0)
     for x, rows in ((task.train_x, task.train_index), (task.test_x, task.test_index)):
@@ -79,7 +90,8 @@ def test_rows_are_the_tokens_they_say_scaled_by_training_alone(tokens, disjoint)
 
 
 def test_one_talker_cannot_stand_on_both_sides():
-    alone = Tokens(np.random.default_rng(0).uniform(1, 2, (259, 12)), np.repeat(np.arange(7), 37), np.array(["w01"] * 259), {})
+    formants = np.random.default_rng(0).uniform(1, 2, (259, 12))
+    alone = Tokens(formants, np.repeat(np.arange(7), 37), np.array(["w01"] * 259), {})
     with pytest.raises(ValueError, match="1 talkers"):
         vowel_task(0, talker_disjoint=True, tokens=alone)
 
@@ -100,13 +112,48 @@ def test_image_set_is_whole_and_balanced_as_published(name, train, count):
 
 
 def test_unknown_image_set_is_refused():
-    with pytest.raises(ValueError, match="vowels.*expected one of mnist"):
+    with pytest.raises(ValueError, match="cifar.*expected one of mnist, fashion_mnist"):
+        load_images("cifar")
+    with pytest.raises(ValueError, match="vowels.*has no file 'train-images"):
         load_images("vowels")
 
 
 def test_images_and_labels_must_fit(tmp_path, monkeypatch):
-    for part, header in (("images-idx3", struct.pack(">3I", 2, 28, 28) + bytes(1568)), ("labels-idx1", struct.pack(">I", 3) + bytes(3))):
-        (tmp_path / f"train-{part}-ubyte").write_bytes(b"\x00\x00\x08" + bytes([int(part[-1])]) + header)
-    monkeypatch.setattr(data, "path", lambda name, file: tmp_path / file)
+    images = b"\x00\x00\x08\x03" + struct.pack(">3I", 2, 28, 28) + bytes(1568)
+    labels = b"\x00\x00\x08\x01" + struct.pack(">I", 3) + bytes(3)
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(images)
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(labels)
+    monkeypatch.setattr(fetch, "path", lambda name, file: tmp_path / file)
     with pytest.raises(ValueError, match=r"\(2, 28, 28\) and labels of shape \(3,\)"):
         load_images("mnist")
+
+
+def test_pooling_averages_blocks():
+    images = np.arange(16, dtype=np.uint8).reshape(1, 4, 4)
+    assert np.allclose(255 * average_pool(images, 2), [[2.5, 4.5, 10.5, 12.5]])
+
+
+@pytest.fixture
+def square():
+    images = torch.zeros(200, 8, 8)
+    images[:, 3, 1] = 1  # one bright pixel, left of the middle
+    return images.reshape(200, -1)
+
+
+def test_half_of_the_images_are_mirrored(square):
+    flipped = random_flip(square, torch.Generator().manual_seed(0)).view(-1, 8, 8)
+    assert set(torch.nonzero(flipped)[:, 2].tolist()) == {1, 6}
+    assert 60 < flipped[:, 3, 6].sum() < 140
+
+
+def test_shifts_are_whole_pixels_either_way(square):
+    moved = random_shift(square, torch.Generator().manual_seed(0)).view(-1, 8, 8)
+    assert {tuple(place) for place in torch.nonzero(moved)[:, 1:].tolist()} == {
+        (row, column) for row in (2, 3, 4) for column in (0, 1, 2)}
+
+
+def test_affine_change_of_nothing_changes_nothing(square):
+    generator = torch.Generator().manual_seed(0)
+    same = random_affine(square, generator, degrees=0.0, shift=0.0, scale=(1.0, 1.0))
+    assert torch.allclose(same, square, atol=1e-5)
+    assert not torch.allclose(random_affine(square, generator), square, atol=0.1)

@@ -6,10 +6,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pnn_utils.weights import load_tensors, save_tensors
+from pnn_utils.files import load_tensors, save_tensors
 
-TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor([1.5, -2.0]).half(), "c": torch.tensor(3), "empty": torch.zeros(0, 4)}
+TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor([1.5, -2.0]).half(),
+           "c": torch.tensor(3), "empty": torch.zeros(0, 4)}
 ABOUT = {"history": [{"epoch": 0, "loss": 0.1}], "name": "µ"}
+
+
+def equal(tensors):
+    return all(torch.equal(tensors[name], value) for name, value in TENSORS.items())
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +27,8 @@ def written(tmp_path_factory):
 def test_round_trip(written):
     tensors, about = load_tensors(written)
     assert about == ABOUT and set(tensors) == set(TENSORS)
-    assert all(torch.equal(tensors[name], value) and tensors[name].dtype == value.dtype for name, value in TENSORS.items())
+    assert equal(tensors)
+    assert all(tensors[name].dtype == value.dtype for name, value in TENSORS.items())
     first = written.read_bytes()
     save_tensors(written, TENSORS, ABOUT)
     assert written.read_bytes() == first
@@ -40,7 +46,7 @@ def test_a_single_flipped_bit_is_refused_or_changes_nothing(written, place, bit)
     except ValueError as error:
         assert "flipped.safetensors" in str(error)
     else:  # white space between parts of the header, say
-        assert about == ABOUT and all(torch.equal(tensors[name], value) for name, value in TENSORS.items())
+        assert about == ABOUT and equal(tensors)
 
 
 @settings(max_examples=100, deadline=None)
@@ -57,5 +63,5 @@ def test_missing_and_foreign_files_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError):
         load_tensors(tmp_path / "none")
     safetensors.torch.save_file(TENSORS, tmp_path / "foreign")
-    with pytest.raises(ValueError, match="not written by this project: its metadata names nothing"):
+    with pytest.raises(ValueError, match="not written by this project.*names nothing"):
         load_tensors(tmp_path / "foreign")
