@@ -82,7 +82,8 @@ class PhysicalSystem:
         if not np.isfinite(y).all():
             raise FloatingPointError(
                 f"{np.count_nonzero(~np.isfinite(y))} of {y.size} readings of "
-                f"{type(self).__name__} are NaN or infinite; are its parameters far from their usual values?")
+                f"{type(self).__name__} are NaN or infinite; are its parameters far from their "
+                "usual values?")
         return y.astype(np.result_type(x, theta), copy=False)
 
     def respond(self, x, theta):

@@ -1,4 +1,4 @@
-"""An independent referee for the SHG device: the coupled-wave equations of type-I doubling, in absolute units.
+"""An independent referee for the SHG device: the coupled waves of type-I doubling, in SI units.
 
 With the real field e = A exp(i k z - i w t) + c.c. and intensity 2 n eps0 c |A|^2 [1]_,
 
@@ -45,7 +45,7 @@ def nonlinear_length(intensity, omega, n1, n2, d):
 
 
 def plane_wave(intensity, omega, n1, n2, d, mismatch, length, steps=400):
-    """Intensities (W/m^2) of fundamental and second harmonic after a crystal, monochromatic, with depletion.
+    """Intensities (W/m^2) of a monochromatic fundamental and its harmonic, with depletion.
 
     Parameters as in `nonlinear_length`; `mismatch` in rad/m, `length` in m.
     """
@@ -61,13 +61,14 @@ def plane_wave(intensity, omega, n1, n2, d, mismatch, length, steps=400):
 
 
 def pulses(field, offset, spacing, carrier, k1, k2, d, length, steps=40):
-    """Propagate pulses with the whole linear dispersion of both waves, depletion and w-dependent coupling.
+    """Propagate pulses: all linear dispersion of both waves, depletion, w-dependent coupling.
 
     Parameters
     ----------
     field : ndarray, complex, shape (n, size)
-        Spectra of the fundamental; their sum over samples is the field in time, in V/m. The first quarter of the
-        samples, in rising frequency, carries light; the rest is zero and keeps the convolutions apart.
+        Spectra of the fundamental; their sum over samples is the field in time, in V/m. The first
+        quarter of the samples, in rising frequency, carries light; the rest is zero and keeps the
+        convolutions apart.
     offset, spacing : float
         Frequency of the first sample from the carrier, and between samples, in Hz.
     carrier : float
@@ -86,23 +87,26 @@ def pulses(field, offset, spacing, carrier, k1, k2, d, length, steps=40):
         Intensity carried by each sample at the exit, in W/m^2 (averaged over the time window).
     """
     size = field.shape[1]
-    # Samples 0 ... 3/4 size count upwards, the last quarter counts as negative: room on both sides of the light.
+    # Samples 0 ... 3/4 size count upwards, the last quarter as negative: room on both sides.
     index = (np.arange(size) + size // 4) % size - size // 4
-    frequency1, frequency2 = carrier + offset + spacing * index, 2 * (carrier + offset) + spacing * index
+    frequency1 = carrier + offset + spacing * index
+    frequency2 = 2 * (carrier + offset) + spacing * index
     w1, w2 = 2 * np.pi * frequency1, 2 * np.pi * frequency2
     w0, h = 2 * np.pi * carrier, 1e11
     slope = (k1(w0 + h) - k1(w0 - h)) / (2 * h)
     n1, n2 = k1(w1) * c / w1, k2(w2) * c / w2
-    # The frame moves with the fundamental; linear propagation is exact, RK4 sees the coupling alone.
+    # The frame moves with the fundamental; linear propagation is exact, RK4 sees coupling alone.
     d1 = k1(w1) - k1(w0) - slope * (w1 - w0)
     d2 = k2(w2) - 2 * k1(w0) - slope * (w2 - 2 * w0)
     gain1, gain2 = 1j * 2 * w1 * d / (n1 * c), 1j * w2 * d / (n2 * c)
 
     def derivative(z, state):
         turn1, turn2 = np.exp(1j * d1 * z), np.exp(1j * d2 * z)
-        a1, a2 = np.fft.ifft(state[0] * turn1, norm="forward"), np.fft.ifft(state[1] * turn2, norm="forward")
+        a1 = np.fft.ifft(state[0] * turn1, norm="forward")
+        a2 = np.fft.ifft(state[1] * turn2, norm="forward")
         return np.array([gain1 / turn1 * np.fft.fft(a2 * a1.conj(), norm="forward"),
                          gain2 / turn2 * np.fft.fft(a1 * a1, norm="forward")])
 
     a1, a2 = rk4(derivative, np.array([field, np.zeros_like(field)]), length, steps)
-    return frequency1, frequency2, 2 * epsilon_0 * c * n1 * abs(a1) ** 2, 2 * epsilon_0 * c * n2 * abs(a2) ** 2
+    energy1, energy2 = (2 * epsilon_0 * c * n * abs(a) ** 2 for n, a in ((n1, a1), (n2, a2)))
+    return frequency1, frequency2, energy1, energy2
