@@ -1,7 +1,7 @@
 """Simulated device: a resonant R-L-C circuit loaded by a transistor, at a 1 MS/s DAQ card.
 
-The output u(t) of the data-acquisition (DAQ) card holds one value per microsecond. R and L carry it
-in series to a capacitor C, whose voltage v is measured. A second resistor leads from C to an
+The output u(t) of the data-acquisition (DAQ) card holds one value per microsecond. R and L carry
+it in series to a capacitor C, whose voltage v is measured. A second resistor leads from C to an
 n-channel MOSFET (BS170) whose gate is tied to its drain and whose source is grounded::
 
     DAQ out --[R]--[L]--+--[R_load]--+------ drain
@@ -12,8 +12,8 @@ n-channel MOSFET (BS170) whose gate is tied to its drain and whose source is gro
 
 Between about -0.6 V and +1.8 V the transistor is cut off and the circuit rings with little loss:
 memory. Above the threshold it conducts in saturation, below -0.6 V its body diode conducts, and
-either way the load damps the ringing strongly: nonlinearity. With the inductor current i, the drain
-voltage w and the voltage g of the gate behind its internal resistance,
+either way the load damps the ringing strongly: nonlinearity. With the inductor current i, the
+drain voltage w and the voltage g of the gate behind its internal resistance,
 
     L di/dt = u - R i - v
     C dv/dt = i - (v - w) / R_load
@@ -21,18 +21,18 @@ voltage w and the voltage g of the gate behind its internal resistance,
             = (v - w) / R_load - (w - g) / R_G - w / R_leak - i_ch(g) + i_D(-w)
     d(C_gs g + C_gd (g - w))/dt = (w - g) / R_G
 
-i_ch is the level-1 (Shichman-Hodges) channel current with its source resistance, i_D the body diode
-with its series resistance, Q_j the charge of the drain junction. With gate and drain tied, the
-channel is either cut off or saturated (tests), so that i_ch depends on the gate alone. Every pass
-starts from rest. `solver` solves them; `tests/referees/netlist.py` writes them for ngspice.
+i_ch is the level-1 (Shichman-Hodges) channel current with its source resistance, i_D the body
+diode with its series resistance, Q_j the charge of the drain junction. With gate and drain tied,
+the channel is either cut off or saturated (tests), so that i_ch depends on the gate alone. Every
+pass starts from rest. `solver` solves them; `tests/referees/netlist.py` writes them for ngspice.
 
 References
 ----------
 .. [1] Wright, Onodera et al., Nature 601, 549 (2022).
 .. [2] SPICE subcircuit of the BS170 (level 1) as found in public simulator libraries; that Zetex
    wrote it is recalled, unchecked.
-.. [3] Vishay Siliconix, data sheet 70226 (2N7000 / BS170): threshold 0.8 to 3 V, typically 2.1 V at
-   1 mA; C_oss 11 pF at 25 V.
+.. [3] Vishay Siliconix, data sheet 70226 (2N7000 / BS170): threshold 0.8 to 3 V, typically 2.1 V
+   at 1 mA; C_oss 11 pF at 25 V.
 .. [4] H. Shichman, D. A. Hodges, IEEE J. Solid-State Circuits 3, 285 (1968): the level-1 model.
 """
 
@@ -110,8 +110,9 @@ class Circuit(PhysicalSystem):
         p = self.parameters
         if not p.converter_bits:
             return voltage
-        step = 2 * p.converter_range / 2**p.converter_bits
-        return np.clip(np.round(voltage / step) * step, -p.converter_range, p.converter_range - step)
+        limit = p.converter_range
+        step = 2 * limit / 2**p.converter_bits
+        return np.clip(np.round(voltage / step) * step, -limit, limit - step)
 
 
 def manufactured(p, rng):

@@ -3,11 +3,12 @@
     L i' = u - R i - v,     v' = i - G v - F(v)
     F(v) = g_1 ramp(v - v_1; s_1) - g_2 ramp(-v - v_2; s_2)
 
-ramp(z; s) = (z + sqrt(z^2 + s^2)) / 2 is a corner rounded over a width s. Time is counted in samples
-and the capacitance is 1: only voltages are measured, so the impedance level is free. In every substep
-of length h the linear part (i and v, the drive u held) is propagated exactly, then the load pulls by a
-linearly implicit step, v <- v - h F / (1 + h F' / 2). Forward and backward passes are written out and
-compiled: the backward pass costs as much as the forward pass and needs no graph.
+ramp(z; s) = (z + sqrt(z^2 + s^2)) / 2 is a corner rounded over a width s. Time is counted in
+samples and the capacitance is 1: only voltages are measured, so the impedance level is free. In
+every substep of length h the linear part (i and v, the drive u held) is propagated exactly, then
+the load pulls by a linearly implicit step, v <- v - h F / (1 + h F' / 2). Forward and backward
+passes are written out and compiled: the backward pass costs as much as the forward pass and needs
+no graph.
 """
 
 import numpy as np
@@ -63,8 +64,8 @@ def fit_ringing(device, x, theta, y, start, substeps=4, rows=1000):
     x, theta, y : ndarray, shapes (n, samples), (n, 0), (n, samples)
         Measured pairs.
     start : dict
-        First guess of every constant in `NAMES`, for instance from the values printed on the parts;
-        time in samples, capacitance 1.
+        First guess of every constant in `NAMES`, for instance from the values printed on the
+        parts; time in samples, capacitance 1.
     substeps : int
     rows : int
         Pairs used, the first ones: 13 constants need few.
@@ -123,7 +124,7 @@ def _whole_blocks(values):
 
 
 def _substep(constants, substeps, kind):
-    """Return the exact linear step of i and v, the load's constants, and 1/2 and 1, all in `kind`."""
+    """Return the exact linear step of i and v, and the load's constants with 1/2 and 1."""
     inductance, resistance, leak, g1, v1, s1, g2, v2, s2 = constants[:9]
     step = scipy.linalg.expm(np.array([
         [-resistance / inductance, -1 / inductance, 1 / inductance],

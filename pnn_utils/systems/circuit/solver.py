@@ -5,8 +5,8 @@ drive steps included. The transistor's current out of the drain node is split in
 body diode, taken as linear in time over the substep with an implicit end value (an exponential
 trapezoidal rule), and the displacement current of the drain junction in excess of a constant
 capacitance, taken as constant over the substep with the right total charge. One unknown remains,
-found by Newton's method. The rule has order two and damps the fast, nanosecond modes of a conducting
-transistor, so that half a microsecond is a short enough substep.
+found by Newton's method. The rule has order two and damps the fast, nanosecond modes of a
+conducting transistor, so that half a microsecond is a short enough substep.
 
 References
 ----------
@@ -26,8 +26,8 @@ from pnn_utils.systems.compiled import compiled
 BOLTZMANN_OVER_CHARGE = 1.380649e-23 / 1.602176634e-19  # V/K, exact
 FORWARD_LIMIT = 0.5  # SPICE's FC: beyond FC * PB of forward bias the junction's C grows linearly
 DIODE_ON = 0.1  # V: below, the diode carries less than 1 nA; leaving it out costs 0.2 microvolts
-TOLERANCE = 1e-4  # V, of the last Newton step; down to nothing, v changes by 0.2 microvolts at most
-# No fast-math: sums in another order would let a row depend, in its last digit, on the one beside it.
+TOLERANCE = 1e-4  # V, of the last Newton step; tightened, it changes v by 0.2 microvolts at most
+# No fast-math: sums in another order would let a row depend, in its last digit, on its neighbour.
 OPTIONS = {"error_model": "numpy"}
 INLINE = {**OPTIONS, "inline": "always"}
 
@@ -35,8 +35,9 @@ INLINE = {**OPTIONS, "inline": "always"}
 def simulate(p, drive, substeps=2, delay=0.0):
     """Voltage on the capacitor at the end of each hold interval, from rest.
 
-    Second order in the substep. With 2 substeps the RMS error is 0.3 % of the swing for random drives
-    over +-4 V, with 3 0.1 %, and less for weaker ones (tests). Rows do not depend on each other.
+    Second order in the substep. With 2 substeps the RMS error is 0.3 % of the swing for random
+    drives over +-4 V, with 3 0.1 %, and less for weaker ones (tests). Rows do not depend on each
+    other.
 
     Parameters
     ----------
@@ -47,8 +48,8 @@ def simulate(p, drive, substeps=2, delay=0.0):
     substeps : int
         Steps per sample, at least 1.
     delay : float or ndarray, shape (n, samples)
-        Time of each reading after the end of its hold interval, in seconds; beyond +-1 sample interval
-        it is clipped. The drive keeps its last value after the end.
+        Time of each reading after the end of its hold interval, in seconds; beyond +-1 sample
+        interval it is clipped. The drive keeps its last value after the end.
 
     Returns
     -------
@@ -78,8 +79,9 @@ def propagator(p, step):
     Returns
     -------
     ndarray, shape (4, 7)
-        The state (i, v, w, g) after `step` seconds, for each unit of the state before it, of the drive,
-        of a constant current out of the drain, and of one that rises from 0 to 1 A during the step.
+        The state (i, v, w, g) after `step` seconds, for each unit of the state before it, of the
+        drive, of a constant current out of the drain, and of one that rises from 0 to 1 A during
+        the step.
     """
     inverse_capacitance = np.linalg.inv([
         [p.junction_capacitance + p.gate_drain_capacitance, -p.gate_drain_capacitance],
@@ -102,14 +104,14 @@ def channel_current(gate, threshold, transconductance, source_resistance):
     if over <= 0.0:
         return 0.0, 0.0
     scale = transconductance * source_resistance
-    # The overdrive left after the drop on RS, in a form that keeps its digits for small and zero RS.
+    # The overdrive left after the drop on RS, in a form that keeps its digits for small RS.
     left = 2.0 * over / (1.0 + math.sqrt(1.0 + 2.0 * scale * over))
     return 0.5 * transconductance * left * left, transconductance * left / (1.0 + scale * left)
 
 
 @compiled(**INLINE)
 def junction_charge(drain, capacitance, potential):
-    """Charge of the drain junction in C and its capacitance in F, at a drain voltage; grading 0.5."""
+    """Charge and capacitance of the drain junction in C and F at a drain voltage; grading 0.5."""
     s = 1.0 + drain / potential
     edge = 1.0 - FORWARD_LIMIT
     if s >= edge:
@@ -127,10 +129,10 @@ def junction_charge(drain, capacitance, potential):
 def _end_of_step(w, g, a_w, a_g, d_w, d_g, q_old, c):
     """Currents at the end of a substep: in closed form while cut off, else by Newton's method.
 
-    Drain and gate end at w - a n - d m and g - a n - d m, with the resistive current n at the end and
-    the mean displacement current m beyond that of the constant junction capacitance. Unknown is the
-    body diode's junction voltage x, in which the drain voltage -(x + RS i_D(x)) is explicit. Returns
-    n, m, and the excess charge.
+    Drain and gate end at w - a n - d m and g - a n - d m, with the resistive current n at the end
+    and the mean displacement current m beyond that of the constant junction capacitance. Unknown
+    is the body diode's junction voltage x, in which the drain voltage -(x + RS i_D(x)) is
+    explicit. Returns n, m, and the excess charge.
     """
     (rate, threshold, kp, r_source, i_sat, r_diode, v_t, c_j,
      potential, conductance, per_v_t, per_potential, k, per_k) = c
@@ -197,7 +199,7 @@ def _substep(i, v, w, g, n, excess, u, p, c):
 
 @compiled(**OPTIONS)
 def _read(value, slope, late, substeps, out):
-    """Read a row at late times by cubic Hermite polynomials: v and dv/dt pass the drive's steps."""
+    """Read a row at late times by cubic Hermite polynomials: dv/dt is continuous, too."""
     for sample in range(len(out)):
         at = (sample + 1 + min(max(late[sample], -1.0), 1.0)) * substeps
         k = min(int(at), len(value) - 2)
@@ -217,13 +219,15 @@ def _simulate(drive, late, substeps, network, c, slopes, out):
     for first in range(0, rows, 2):
         pair = range(min(2, rows - first))
         state[:] = 0.0
-        for step in range((samples + 1) * substeps):
-            now = min(step // substeps, samples - 1)
-            for k in pair:
-                i, v, w, g, n, q = state[k]
-                i, v, w, g, n, q = _substep(i, v, w, g, n, q, drive[first + k, now], network, c)
-                state[k] = i, v, w, g, n, q
-                value[k, step + 1] = v
-                slope[k, step + 1] = (i - (v - w) * load) * rise_per_ampere
+        for sample in range(samples + 1):
+            now = min(sample, samples - 1)
+            for step in range(sample * substeps, (sample + 1) * substeps):
+                for k in pair:
+                    i, v, w, g, n, q = state[k]
+                    u = drive[first + k, now]
+                    i, v, w, g, n, q = _substep(i, v, w, g, n, q, u, network, c)
+                    state[k] = i, v, w, g, n, q
+                    value[k, step + 1] = v
+                    slope[k, step + 1] = (i - (v - w) * load) * rise_per_ampere
         for k in pair:
             _read(value[k], slope[k], late[first + k], substeps, out[first + k])
