@@ -1,10 +1,10 @@
-"""The comparison behind ``make reproduce``: what it must not let pass, and what it must not stop."""
+"""The comparison behind ``make reproduce``: what it must not let pass, and not stop."""
 
 import json
 
 import pytest
 
-from pnn_utils import paths
+from pnn_utils import files
 from pnn_utils.report import metrics
 
 SEEDS = [0.92, 0.94, 0.96, 0.93, 0.95, 0.94, 0.91, 0.97, 0.93, 0.95]
@@ -12,10 +12,12 @@ SEEDS = [0.92, 0.94, 0.96, 0.93, 0.95, 0.94, 0.91, 0.97, 0.93, 0.95]
 
 @pytest.fixture
 def write(tmp_path, monkeypatch):
-    def _write(folder, values=SEEDS, method="pat", profile="full", data="Hillenbrand 1995", **extra):
-        monkeypatch.setattr(paths, "METRICS", tmp_path / folder)
+    def _write(folder, values=SEEDS, method="pat", profile="full", data="Hillenbrand 1995",
+               **extra):
+        monkeypatch.setattr(files, "METRICS", tmp_path / folder)
         results = {method: {"accuracy": metrics.summary(values)}}
-        metrics.write_metrics("02_shg_vowels", profile, results, data={"name": data, "sha256": "0"}, **extra)
+        metrics.write_metrics("02_shg_vowels", profile, results,
+                              data={"name": data, "sha256": "0"}, **extra)
         return tmp_path / folder
     return _write
 
@@ -34,12 +36,13 @@ def test_nothing_to_compare_with_is_a_failure(tmp_path, folder, capsys):
 
 
 def test_the_spread_of_a_bad_run_does_not_excuse_it(write):
-    # Two of ten seeds at chance: the mean falls by 0.16, the new run's own standard error is as large.
+    # Two of ten seeds at chance: the mean falls by 0.16, its own standard error is as large.
     old, new = write("old"), write("new", [1 / 7, 1 / 7, *SEEDS[2:]])
     assert verdicts(old, new) == ["DIFFERS"]
 
 
-@pytest.mark.parametrize(("shift", "verdict"), [(0.009, "reproduced"), (-0.009, "reproduced"), (0.03, "DIFFERS"), (-0.03, "DIFFERS")])
+@pytest.mark.parametrize(("shift", "verdict"), [(0.009, "reproduced"), (-0.009, "reproduced"),
+                                                (0.03, "DIFFERS"), (-0.03, "DIFFERS")])
 def test_tolerance_of_an_accuracy(write, shift, verdict):
     # sd 0.0183, n 10: 2 sd sqrt(2 / n) = 0.0163
     old, new = write("old"), write("new", [v + shift for v in SEEDS])
@@ -58,7 +61,8 @@ def test_a_single_fit_may_move_as_far_and_other_numbers_without_spread_not_at_al
     old, new = write("old", [0.9264]), write("new", [0.9266])
     assert verdicts(old, new) == ["reproduced"]
     assert verdicts(old, write("far", [0.9366])) == ["DIFFERS"]
-    old, new = (write(name, error=metrics.summary([value])) for name, value in (("exact", 0.5), ("moved", 0.500001)))
+    old = write("exact", error=metrics.summary([0.5]))
+    new = write("moved", error=metrics.summary([0.500001]))
     assert verdicts(old, new) == ["reproduced", "DIFFERS"]
 
 
@@ -72,7 +76,8 @@ def test_summaries_anywhere_are_compared_with_three_standard_errors(write):
     assert metrics.compare(old, old)[1][1] == "maps.noise.0.pat_accuracy"
 
 
-@pytest.mark.parametrize(("factor", "verdict"), [(1.04, "reproduced"), (1.06, "DIFFERS"), (0.94, "DIFFERS")])
+@pytest.mark.parametrize(("factor", "verdict"), [(1.04, "reproduced"), (1.06, "DIFFERS"),
+                                                 (0.94, "DIFFERS")])
 def test_quality_of_a_fit_may_move_by_five_percent(write, factor, verdict):
     old, new = write("old", twin={"r2": 0.9}), write("new", twin={"r2": 0.9 * factor})
     assert verdicts(old, new) == ["reproduced", verdict]
@@ -88,20 +93,44 @@ def test_what_a_missing_program_leaves_out_is_named_and_no_failure(write, capsys
     old = write("old", method="pat_circuit")
     reason = {"circuit": "the program ngspice is not on PATH"}
     left_out = write("new", method="pat_function", skipped=reason)
-    assert verdicts(old, left_out) == ["not compared: the program ngspice is not on PATH"]
-    assert metrics.print_comparison(metrics.compare(old, left_out)) == 0 and "1 not compared" in capsys.readouterr().out
+    rows = metrics.compare(old, left_out)
+    assert [row[-1] for row in rows] == ["not compared: the program ngspice is not on PATH"]
+    assert metrics.print_comparison(rows) == 0 and "1 not compared" in capsys.readouterr().out
     assert verdicts(old, write("silent", method="pat_function")) == ["MISSING"]
-    assert verdicts(old, write("worse", [v - 0.1 for v in SEEDS], method="pat_circuit", skipped=reason)) == ["DIFFERS"]
+    worse = write("worse", [v - 0.1 for v in SEEDS], method="pat_circuit", skipped=reason)
+    assert verdicts(old, worse) == ["DIFFERS"]
 
 
 def test_other_data_neither_fail_nor_count_as_reproduced(write, capsys):
     # The fallback's file lacks "pat" altogether: still other data, not a missing result.
-    rows = metrics.compare(write("old"), write("new", method="in_silico", data="Peterson & Barney 1952 (fallback)"))
-    assert [row[-1] for row in rows] == ["other data, not compared"]
+    fallback = write("new", method="in_silico", data="Peterson & Barney 1952 (fallback)")
+    rows = metrics.compare(write("old"), fallback)
+    assert [row[-1] for row in rows] == ["not compared: other data"]
     assert metrics.print_comparison(rows) == 0
     assert "0 of 1 metrics reproduced, 1 not compared" in capsys.readouterr().out
 
 
 def test_committed_metrics_agree_with_themselves():
-    assert {row[-1] for row in metrics.compare(paths.METRICS, paths.METRICS)} == {"reproduced"}
-    assert json.loads((paths.METRICS / "01_toy.json").read_text())["gaps"]["n"] == [1, 5, 10, 20]
+    assert {row[-1] for row in metrics.compare(files.METRICS, files.METRICS)} == {"reproduced"}
+    assert json.loads((files.METRICS / "01_toy.json").read_text())["gaps"]["n"] == [1, 5, 10, 20]
+
+
+@pytest.mark.parametrize(("old", "new", "words"), [
+    ('"paper"', '"papers"', "paper"), ('"sd"', '"ds"', "sd"), ('"mean": ', '"mean": "x', "JSON"),
+    ('"seeds": []', '"seeds": 3', "seeds is not a list")])
+def test_a_damaged_file_is_named(write, old, new, words):
+    path = write("damaged") / "02_shg_vowels.json"
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(ValueError, match="02_shg_vowels.json is damaged") as error:
+        metrics.read_metrics(path)
+    assert words in str(error.value)
+
+
+def test_what_is_not_finite_is_not_written(write):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write("new", [float("nan")])
+
+
+def test_a_summary_has_the_sample_deviation_and_one_value_none():
+    assert metrics.summary([1, 3]) == {"mean": 2.0, "sd": 2**0.5, "n": 2, "values": [1.0, 3.0]}
+    assert metrics.summary([0.5])["sd"] == 0

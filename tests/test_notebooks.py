@@ -1,22 +1,27 @@
-"""The pipeline's stages name the modules that their notebooks use; the runner takes this environment's kernel."""
+"""The pipeline's stages name what their notebooks use; the runner finds kernel and parameters."""
 
 import ast
+import functools
 import json
+import os
 import sys
 from pathlib import Path
 
 import jupytext
 import nbformat
+import papermill
 import pytest
 import yaml
 
-from pnn_utils import paths
+from pnn_utils import files
 from pnn_utils.report import run
 
-SOURCES = sorted(paths.SOURCES.glob("[0-9]*.py"))
-# Not listed in the stages: they write and find files, and what they hold cannot change a result. The data sets are a
-# dependency as files, so the modules that fetch them belong to the data stages.
-UNLISTED = {f"pnn_utils/{name}.py" for name in ("metrics", "files", "paths", "data", "sources")}
+SOURCES = sorted(files.SOURCES.glob("[0-9]*.py"))
+# Need not be listed in the stages: they write and find files, and what they hold cannot change a
+# result. The data sets are a dependency as files.
+UNLISTED = {"pnn_utils/__init__.py", "pnn_utils/files.py", "pnn_utils/datasets/fetch.py",
+            "pnn_utils/datasets/__init__.py", "pnn_utils/systems/__init__.py",
+            "pnn_utils/report/__init__.py", "pnn_utils/report/metrics.py"}
 NOTEBOOK = """\
 # ---
 # jupyter:
@@ -35,6 +40,15 @@ print(sys.executable, rate)
 """
 
 
+@pytest.fixture(autouse=True)
+def environment():
+    """Undo what a run sets for its kernel."""
+    kept = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(kept)
+
+
 def imported(source):
     """Return the project's modules that a file imports, as paths from the root."""
     found = set()
@@ -45,8 +59,26 @@ def imported(source):
             names = [alias.name for alias in node.names if alias.name.startswith("pnn_utils")]
         else:
             continue
-        found |= {name.replace(".", "/") + ".py" for name in names}
-    return {name for name in found if (paths.ROOT / name).is_file()}
+        for name in names:
+            path = name.replace(".", "/")
+            found |= {f"{path}.py", f"{path}/__init__.py"}
+    return {name for name in found if (files.ROOT / name).is_file()}
+
+
+@functools.cache
+def stages():
+    """Return the pipeline as DVC reads it: {stage: (paths it depends on, its outputs)}."""
+    from dvc.repo import Repo
+
+    with Repo(files.ROOT) as repo:
+        return {stage.name: ([dep.def_path for dep in stage.deps], stage.outs)
+                for stage in repo.index.stages}
+
+
+def stage_of(source):
+    found = [stage for stage in stages().values() if f"notebooks/{source.name}" in stage[0]]
+    assert len(found) == 1, f"{len(found)} stages depend on {source.name}"
+    return found[0]
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
@@ -55,18 +87,82 @@ def test_stage_depends_on_the_modules_its_notebook_uses(source):
     while waiting:
         name = waiting.pop()
         used.add(name)
-        waiting |= imported(paths.ROOT / name) - used
+        waiting |= imported(files.ROOT / name) - used
     assert used, "the notebook uses nothing of pnn_utils; is the search broken?"
-    stage = yaml.safe_load((paths.ROOT / "dvc.yaml").read_text())["stages"][source.stem]
-    listed = {dep for dep in stage["deps"] if dep.startswith("pnn_utils")} - {"pnn_utils/run.py"}
-    assert listed == used - UNLISTED
+    listed, _ = stage_of(source)
+    for name in used - UNLISTED:
+        places = {name, *(str(folder) for folder in Path(name).parents)}
+        assert places & set(listed), f"{source.stem} uses {name}, which its stage does not name"
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
+def test_stage_keeps_its_results_in_git(source):
+    _, outputs = stage_of(source)
+    names = {output.def_path for output in outputs}
+    assert {f"notebooks/{source.stem}.ipynb", f"data/metrics/{source.stem}.json"} <= names
+    assert ("save_figure" in source.read_text()) == (f"figures/{source.stem}" in names)
+    assert not [output.def_path for output in outputs if output.use_cache]
+
+
+def test_every_section_and_stage_has_its_notebook():
+    assert set(yaml.safe_load(run.PARAMS.read_text())) == {source.stem for source in SOURCES}
+    of_notebooks = [deps for deps, _ in stages().values()
+                    if any(dep.startswith("notebooks/") for dep in deps)]
+    assert len(of_notebooks) == len(SOURCES)
+
+
+def test_data_sets_outlive_a_rebuild():
+    """`dvc repro --force` empties an output's folder before its stage runs, unless told not to."""
+    data = [output for _, outputs in stages().values() for output in outputs
+            if output.def_path.startswith("data/raw/")]
+    assert len(data) == 3 and all(output.persist for output in data)
+
+
+def assigned(notebook):
+    """Return the names that the cell tagged ``parameters`` assigns, as Python itself reads it."""
+    cell, = (c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
+    return [target.id for node in ast.parse(cell.source).body
+            for target in getattr(node, "targets", None) or [node.target]]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
+def test_papermill_finds_every_parameter_of_a_notebook(source):
+    notebook = jupytext.read(source)
+    assert list(papermill.inspect_notebook(notebook)) == assigned(notebook)
+
+
+def test_papermill_finds_parameters_of_every_kind():
+    cell = """\
+n: int = 3  # with a comment
+rates: list[float] = [0.1, 0.2]
+flag = True
+name = "quick"
+nothing = None
+many = [
+    1,
+    2,  # the last
+]
+settings = {"a": 1}
+"""
+    notebook = jupytext.reads(NOTEBOOK.replace("rate: float = 0.5\n", cell), fmt="py:percent")
+    names = ["n", "rates", "flag", "name", "nothing", "many", "settings"]
+    assert list(papermill.inspect_notebook(notebook)) == names == assigned(notebook)
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
+def test_cells_fit_a_screen(source):
+    for cell in jupytext.read(source).cells:
+        lines = [line for line in cell.source.splitlines()
+                 if line.strip() and not line.strip().startswith("#")]
+        assert cell.cell_type != "code" or len(lines) <= 25, lines[0]
 
 
 def test_kernel_is_this_interpreter_whatever_the_machine_has(tmp_path, monkeypatch):
     fake = tmp_path / "share" / "kernels" / "python3"
     fake.mkdir(parents=True)
     fake.joinpath("kernel.json").write_text(json.dumps(
-        {"argv": ["/bin/false", "{connection_file}"], "display_name": "another", "language": "python"}))
+        {"argv": ["/bin/false", "{connection_file}"], "display_name": "another",
+         "language": "python"}))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "share"))
     source, params = tmp_path / "99_kernel.py", tmp_path / "params.yaml"
     source.write_text(NOTEBOOK)
@@ -78,14 +174,8 @@ def test_kernel_is_this_interpreter_whatever_the_machine_has(tmp_path, monkeypat
 
 def test_scheduler_goes_to_notebooks_that_have_one(tmp_path):
     source = tmp_path / "99_kernel.py"
-    source.write_text(NOTEBOOK)
-    with pytest.raises(ValueError, match="no parameter 'scheduler'"):
-        run.run_notebook(source, quick=True, folder=tmp_path, scheduler="serial")
-    source.write_text(NOTEBOOK.replace("rate: float = 0.5", "rate: float = 0.5\nscheduler = 'processes'").replace("rate)", "scheduler)"))
-    executed = nbformat.read(run.run_notebook(source, quick=True, folder=tmp_path, scheduler="tcp://there:8786"), 4)
+    source.write_text(NOTEBOOK.replace("rate: float = 0.5", "scheduler = 'processes'")
+                      .replace("rate)", "scheduler)"))
+    target = run.run_notebook(source, quick=True, folder=tmp_path, scheduler="tcp://there:8786")
+    executed = nbformat.read(target, 4)
     assert executed.cells[-1].outputs[0].text.split()[1] == "tcp://there:8786"
-
-
-def test_annotated_and_plain_parameters_are_both_declared():
-    notebook = jupytext.reads(NOTEBOOK.replace("0.5\n", "0.5\nflag = True\n"), fmt="py:percent")
-    assert run.declared_parameters(notebook) == ["rate", "flag"]

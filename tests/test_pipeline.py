@@ -1,19 +1,57 @@
-"""The notebook runner, the metrics files, and the notebooks themselves."""
+"""The notebook runner, the notebooks' committed copies and metrics, and the package's import."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import jupytext
 import nbformat
+import papermill
 import pytest
-import yaml
 
-from pnn_utils import paths
-from pnn_utils.report import metrics
-from pnn_utils.report import run
+from pnn_utils import files
+from pnn_utils.report import metrics, run
 
-HEADER = "# ---\n# jupyter:\n#   kernelspec:\n#     display_name: Python 3\n#     language: python\n#     name: python3\n# ---\n\n"
-NOTEBOOK = HEADER + '# %% tags=["parameters"]\nrate = 0.5\nflag = True\n\n# %%\nprint(type(rate).__name__, rate, flag)\n'
-SOURCES = sorted(paths.SOURCES.glob("[0-9]*.py"))
+HEADER = """\
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+"""
+NOTEBOOK = HEADER + """\
+# %% tags=["parameters"]
+rate = 0.5
+flag = True
+
+# %%
+print(type(rate).__name__, rate, flag)
+"""
+FIGURE = HEADER + """\
+# %%
+from matplotlib import pyplot as plt
+
+plt.plot([0, 1, 4], label="as drawn at home")
+plt.legend();
+"""
+# What a user may have set: LaTeX for all text, other sizes, a backend without a screen.
+RC = "text.usetex: true\nfigure.figsize: 1, 1\nfont.size: 30\nbackend: Agg\n"
+STARTUP = "print('good morning')\nimport matplotlib\nmatplotlib.rcParams['lines.linewidth'] = 20\n"
+SOURCES = sorted(files.SOURCES.glob("[0-9]*.py"))
+
+
+@pytest.fixture(autouse=True)
+def environment():
+    """Undo what a run sets for its kernel."""
+    kept = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(kept)
 
 
 @pytest.fixture
@@ -38,70 +76,106 @@ def test_failing_cell_leaves_the_old_notebook(small, tmp_path, capsys):
     source, params = small
     (tmp_path / "99_small.ipynb").write_text("old")
     source.write_text(NOTEBOOK + "\n# %%\nraise RuntimeError('the lamp went out')\n")
-    with pytest.raises(Exception, match="the lamp went out"):
+    with pytest.raises(papermill.PapermillExecutionError, match="the lamp went out"):
         run.run_notebook(source, params=params, folder=tmp_path)
     assert (tmp_path / "99_small.ipynb").read_text() == "old"
     assert "as far as it went" in capsys.readouterr().err
 
 
-def test_unknown_parameter_and_section_are_errors(tmp_path):
-    params = tmp_path / "params.yaml"
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    (folder / "99_figure.py").write_text(FIGURE)
+    return run.run_notebook(folder / "99_figure.py", quick=True, folder=folder)
+
+
+def with_variables(home, monkeypatch):
+    """Settings that environment variables name."""
+    (home / "profile_default" / "startup").mkdir(parents=True)
+    (home / "profile_default" / "startup" / "00.py").write_text(STARTUP)
+    (home / "matplotlibrc").write_text(RC)
+    (home / "startup.py").write_text(STARTUP)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    monkeypatch.setenv("MATPLOTLIBRC", str(home))
+    monkeypatch.setenv("IPYTHONDIR", str(home))
+    monkeypatch.setenv("PYTHONSTARTUP", str(home / "startup.py"))
+
+
+def with_home(home, monkeypatch):
+    """Settings in a home folder."""
+    (home / ".ipython" / "profile_default" / "startup").mkdir(parents=True)
+    (home / ".ipython" / "profile_default" / "startup" / "00.py").write_text(STARTUP)
+    (home / ".config" / "matplotlib").mkdir(parents=True)
+    (home / ".config" / "matplotlib" / "matplotlibrc").write_text(RC)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(Path.home() / ".cache"))  # the list of fonts
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
+    monkeypatch.setenv("HOME", str(home))
+    for name in ("MPLBACKEND", "MATPLOTLIBRC", "MPLCONFIGDIR", "IPYTHONDIR", "PYTHONSTARTUP"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("settings", [with_variables, with_home])
+def test_a_users_settings_change_no_byte_of_a_figure(undisturbed, settings, tmp_path, monkeypatch):
+    cell = nbformat.read(undisturbed, 4).cells[-1]
+    assert ["image/png" in output.get("data", {}) for output in cell.outputs] == [True]
+    (tmp_path / "home").mkdir()
+    settings(tmp_path / "home", monkeypatch)
+    source = undisturbed.with_name("99_figure.py")
+    again = run.run_notebook(source, quick=True, folder=tmp_path)
+    assert again.read_bytes() == undisturbed.read_bytes()
+
+
+def test_unknown_parameter_and_section_are_errors(small, tmp_path):
+    source, params = small
     params.write_text("99_small:\n  rat: 1\n")
-    with pytest.raises(ValueError, match="no parameter 'rat'; it has rate, flag"):
-        run.read_parameters("99_small", ["rate", "flag"], params)
-    with pytest.raises(ValueError, match="no section 'other'"):
-        run.read_parameters("other", [], params)
+    with pytest.raises(ValueError, match="99_small.py has no parameter 'rat'; it has rate, flag"):
+        run.run_notebook(source, params=params, folder=tmp_path)
+    with pytest.raises(ValueError, match="99_small.py has no parameter 'scheduler'"):
+        run.run_notebook(source, quick=True, folder=tmp_path, scheduler="serial")
+    with pytest.raises(ValueError, match="params.yaml has no section 'other'"):
+        run.read_parameters("other", params)
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("a: [", "is not YAML"), ("", "no section 'a'"), ("- a", "no section 'a'"),
+    ("a", "no section 'a'"), ("a: 3", "no section 'a' of names and values"),
+    ("a: [1, 2]", "names and values")])
+def test_damaged_params_are_named(tmp_path, text, words):
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(ValueError, match=f"params.yaml.*{words}"):
+        run.read_parameters("a", tmp_path / "params.yaml")
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
 def test_notebook_source_and_its_executed_copy(source):
     notebook = jupytext.read(source)
     assert notebook.metadata["kernelspec"]["name"] == "python3"
-    run.read_parameters(source.stem, run.declared_parameters(notebook))
+    assert set(run.read_parameters(source.stem)) <= set(papermill.inspect_notebook(notebook))
     executed = nbformat.read(source.with_suffix(".ipynb"), 4)
     kept = [c for c in executed.cells if "injected-parameters" not in c.metadata.get("tags", [])]
-    assert [c.source for c in kept] == [c.source for c in notebook.cells], f"run: dvc repro {source.stem}"
+    assert [c.source for c in kept] == [c.source for c in notebook.cells], "run: dvc repro"
     outputs = [o for c in executed.cells for o in c.get("outputs", [])]
     assert not [o for o in outputs if o.output_type == "error"]
-    assert not [o for o in outputs if "application/vnd.jupyter.widget-view+json" in o.get("data", {})], "a progress bar was stored"
-
-
-def test_every_section_and_stage_has_its_notebook():
-    names = {source.stem for source in SOURCES}
-    assert set(yaml.safe_load((paths.ROOT / "params.yaml").read_text())) == names
-    stages = yaml.safe_load((paths.ROOT / "dvc.yaml").read_text())["stages"]
-    assert {name for name in stages if not name.startswith("data-")} == names
-
-
-def test_metrics_are_checked_and_compared(tmp_path, monkeypatch, capsys):
-    new, old = tmp_path / "new", tmp_path / "old"
-    results = {"pat": {"accuracy": metrics.summary([0.9, 0.94, 0.92])}}
-
-    def write(folder, results, name="Hillenbrand 1995"):
-        monkeypatch.setattr(paths, "METRICS", folder)
-        metrics.write_metrics("02_shg_vowels", "full", results, data={"name": name, "sha256": "0"}, gaps={
-            "n": [1], "forward": [0.005], "in_silico": [0.005], "pat": [0.005]})
-
-    write(old, results)
-    write(new, results)
-    assert {row[-1] for row in metrics.compare(old, new)} == {"reproduced"}
-    write(new, {"pat": {"accuracy": metrics.summary([0.7, 0.74, 0.72])}})
-    rows = metrics.compare(old, new)
-    assert [row[-1] for row in rows] == ["DIFFERS"] + ["reproduced"] * 3
-    assert metrics.print_comparison(rows) == 1 and "DO NOT" in capsys.readouterr().out
-    write(new, {"pat": {"accuracy": metrics.summary([0.7])}}, "Peterson & Barney 1952 (fallback)")
-    rows = metrics.compare(old, new)
-    assert {row[-1] for row in rows} == {"other data, not compared"} and metrics.print_comparison(rows) == 0
-    (new / "02_shg_vowels.json").unlink()
-    assert {row[-1] for row in metrics.compare(old, new)} == {"MISSING"}
-    with pytest.raises(ValueError, match=r"fractions in \[0, 1\]"):
-        write(new, {"pat": {"accuracy": metrics.summary([93.0])}})
-    with pytest.raises(ValueError, match="all finite"):
-        metrics.summary([float("nan")])
+    assert not [o for o in outputs if run.WIDGET in o.get("data", {})], "a progress bar was stored"
 
 
 def test_committed_metrics_have_the_fixed_fields():
     for source in SOURCES:
-        content = json.loads((paths.METRICS / f"{source.stem}.json").read_text())
+        content = json.loads((files.ROOT / "data/metrics" / f"{source.stem}.json").read_text())
         assert content["profile"] == "full"
-        assert {"notebook", "results", "paper", "baselines", "cost", "seeds", "data"} <= set(content)
+        assert set(metrics.FIELDS) <= set(content)
+
+
+def test_windows_is_told_of_wsl():
+    code = "import sys; sys.platform = 'win32'; import pnn_utils"
+    found = subprocess.run([sys.executable, "-c", code], cwd=files.ROOT, capture_output=True,
+                           text=True)
+    assert found.returncode == 1
+    assert "ImportError: pnn_utils runs on Linux and macOS; on Windows, use WSL" in found.stderr
+
+
+def test_import_is_quick_and_needs_nothing():
+    code = "import sys; import pnn_utils.files; print({'torch', 'numpy'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], cwd=files.ROOT, capture_output=True,
+                           text=True)
+    assert found.stdout == "set()\n"
