@@ -4,17 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from pnn_utils.networks.hybrid import HybridNetwork
+from pnn_utils.networks import Hybrid
+from pnn_utils.pat import Physical
 from pnn_utils.systems.shg.device import SHG
-from pnn_utils.training import accuracy_on_device, train
 from pnn_utils.systems.shg.model import ExactSHG
+from pnn_utils.training import accuracy_on_device, train
 
 DEVICES = [SHG(seed=seed) for seed in range(2)]
 
 
 def network(seed=0, **settings):
     models = [ExactSHG(device) for device in DEVICES]
-    net = HybridNetwork(DEVICES, models, 30, 3, torch.Generator().manual_seed(seed), **settings)
+    net = Hybrid(DEVICES, models, 30, 3, torch.Generator().manual_seed(seed), **settings)
     net.set_mode("device").calibrate(images()[0])
     return net
 
@@ -29,7 +30,9 @@ def test_controls_stay_in_range_and_use_it(bound):
     u = network(bound=bound).controls(5 * images()[0])
     assert u.shape == (60, 2, 100) and u.min() >= 0 and u.max() <= 1
     assert u.std() > 0.1
-    if bound == "largest":  # the largest of each image touches the range's edge, and nothing is cut off
+    if (
+        bound == "largest"
+    ):  # the largest of each image touches the range's edge, and nothing is cut off
         assert torch.allclose((u - 0.5).abs().amax((1, 2)), torch.tensor(0.5))
 
 
@@ -50,20 +53,37 @@ def test_training_learns_and_leaves_the_device_alone(mode, settings):
 def test_outputs_are_the_devices_own():
     net, (x, _) = network(), images(5)
     quiet = [SHG(seed=seed, ideal=True) for seed in range(2)]
-    net.layers = torch.nn.ModuleList(type(layer)(device, device, "device") for layer, device in zip(net.layers, quiet, strict=True))
+    net.layers = torch.nn.ModuleList(Physical(device, device, "device") for device in quiet)
     u = net.controls(x).detach().numpy()
-    expected = np.concatenate([device(u[:, n, :50], u[:, n, 50:]) for n, device in enumerate(quiet)], 1)
+    expected = [device(u[:, n, :50], u[:, n, 50:]) for n, device in enumerate(quiet)]
+    expected = np.concatenate(expected, 1)
     assert net.outputs(x).detach().numpy().tobytes() == expected.tobytes()
 
 
 def test_parts_readout_has_one_trained_number():
-    assert [name for name, _ in network(readout="parts").named_parameters()] == ["factor", "feed.weight", "feed.bias"]
+    names = [name for name, _ in network(readout="parts").named_parameters()]
+    assert names == ["feed.weight", "feed.bias", "readout.factor"]
 
 
-@pytest.mark.parametrize("settings, message", [({"bound": "tanh"}, "bound is 'tanh'; expected one of 'clip', 'largest', 'sigmoid'"),
-                                               ({"readout": "mean"}, "readout is 'mean'"), ({"mode": "fast"}, "mode is 'fast'")])
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"bound": "tanh"}, "bound is 'tanh'; expected one of 'clip', 'largest', 'sigmoid'"),
+        ({"readout": "mean"}, "readout is 'mean'; expected one of 'linear', 'parts'"),
+        ({"mode": "fast"}, "mode must be one of 'pat', 'in_silico', 'device', got 'fast'"),
+    ],
+)
 def test_unknown_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
-        HybridNetwork(DEVICES, DEVICES, 4, 2, torch.Generator(), **settings)
-    with pytest.raises(ValueError, match="2 devices and 1 twins"):
-        HybridNetwork(DEVICES, DEVICES[:1], 4, 2, torch.Generator())
+        Hybrid(DEVICES, DEVICES, 4, 2, torch.Generator(), **settings)
+
+
+def test_a_model_for_each_device_and_a_reading_for_each_class():
+    for devices, models in ((DEVICES, DEVICES[:1]), ([], [])):
+        message = (
+            f"{len(devices)} devices and {len(models)} models; expected as many, at least one"
+        )
+        with pytest.raises(ValueError, match=message):
+            Hybrid(devices, models, 4, 2, torch.Generator())
+    with pytest.raises(ValueError, match="n_classes is 101; expected 1 to 100"):
+        Hybrid(DEVICES, DEVICES, 4, 101, torch.Generator())

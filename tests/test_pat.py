@@ -1,4 +1,4 @@
-"""Physics-aware training: the device's values forward, the model's derivatives backward, and nothing else."""
+"""Physics-aware training: the device's values forward, the model's derivatives backward; no more."""
 
 import copy
 
@@ -53,7 +53,7 @@ def value_and_slope(f, depth):
     return y.item(), slope.item()
 
 
-# --- The Supplement's toy example ------------------------------------------------------------------------
+# --- The Supplement's toy example ---
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
@@ -71,7 +71,7 @@ def test_toy_gaps_follow_the_closed_form(depth):
 
 
 def test_two_different_layers_give_the_gradients_worked_out_by_hand():
-    # Device a * sin(x), model a * sin(1.1 x); a layer's Jacobian is the model's at what the device measured.
+  # Device a * sin(x), model a * sin(1.1 x): its Jacobian is taken at what was measured.
     f = physics_aware(wave_device, wave_model)
     x, a, b = (double(v).requires_grad_() for v in (0.4, 1.7, -0.8))
     middle = f(x, a)
@@ -89,7 +89,7 @@ def test_two_different_layers_give_the_gradients_worked_out_by_hand():
     assert x.grad.item() == pytest.approx(to_middle * a0 * 1.1 * np.cos(1.1 * x0), rel=1e-13)
 
 
-# --- A perfect model makes PAT exact ---------------------------------------------------------------------
+# --- A perfect model makes PAT exact ---
 
 
 def test_gradcheck_when_the_model_is_the_device():
@@ -126,7 +126,7 @@ def test_perfect_model_equals_autograd(inputs, theta, depth, dtype):
         torch.testing.assert_close(pat, exact, rtol=0, atol=0)
 
 
-# --- Forward: the device's output, bit for bit -----------------------------------------------------------
+# --- Forward: the device's output, bit for bit ---
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -187,7 +187,11 @@ def test_device_receives_read_only_arrays_of_the_tensors_dtype_and_cannot_change
     with pytest.raises(ValueError, match="read-only"):
         physics_aware(device, lambda x, n: x)(x, torch.tensor(3))
     array, integer = seen[0]
-    assert type(array) is np.ndarray and array.dtype == np.float32 and np.shares_memory(array, x.numpy())
+    assert (
+        type(array) is np.ndarray
+        and array.dtype == np.float32
+        and np.shares_memory(array, x.numpy())
+    )
     assert integer.dtype == np.int64
     assert x.tolist() == [1, 1]
 
@@ -204,7 +208,7 @@ def test_gradients_keep_each_inputs_dtype():
     assert theta.grad.dtype == torch.float64 and theta.grad.tolist() == [1, 1, 1]
 
 
-# --- Arguments -------------------------------------------------------------------------------------------
+# --- Arguments ---
 
 
 def test_integer_float_string_none_and_keyword_arguments_reach_device_and_model():
@@ -228,7 +232,10 @@ def test_integer_float_string_none_and_keyword_arguments_reach_device_and_model(
 
 
 def test_call_without_tensors_is_a_measurement():
-    assert physics_aware(lambda n, k: np.full(n, k), lambda n, k: None)(2, k=1.5).tolist() == [1.5, 1.5]
+    assert physics_aware(lambda n, k: np.full(n, k), lambda n, k: None)(2, k=1.5).tolist() == [
+        1.5,
+        1.5,
+    ]
 
 
 @pytest.mark.parametrize("container", [lambda t: [t], lambda t: (1, t), lambda t: {"theta": t}])
@@ -261,13 +268,13 @@ def test_outputs_that_are_not_one_real_array_are_refused(output, message):
 
 
 def test_parts_must_be_callable():
-    with pytest.raises(TypeError, match="physical must be callable, got int"):
+    with pytest.raises(TypeError, match="device must be callable, got int"):
         physics_aware(3, toy_model)
     with pytest.raises(TypeError, match="model must be callable, got str"):
         physics_aware(toy_device, "model")
 
 
-# --- Backward: only what is needed -----------------------------------------------------------------------
+# --- Backward: only what is needed ---
 
 
 def test_frozen_inputs_cause_no_gradient_work():
@@ -285,8 +292,10 @@ def test_frozen_inputs_cause_no_gradient_work():
         def backward(ctx, grad):
             x, theta = ctx.saved_tensors
             CountingProduct.asked.append(tuple(ctx.needs_input_grad))
-            return (grad * theta if ctx.needs_input_grad[0] else None,
-                    grad * x if ctx.needs_input_grad[1] else None)
+            return (
+                grad * theta if ctx.needs_input_grad[0] else None,
+                grad * x if ctx.needs_input_grad[1] else None,
+            )
 
     model = Counting(CountingProduct.apply)
     f = physics_aware(lambda x, theta: x * theta, model)
@@ -323,7 +332,9 @@ def test_input_the_model_ignores_gets_zero_and_a_detached_model_is_an_error():
     physics_aware(wave_device, lambda x, theta: 2 * x)(x, theta).sum().backward()
     assert x.grad.tolist() == [2, 2] and theta.grad.tolist() == [0, 0]
     for model in (lambda x, theta: x.detach(), torch.nn.Bilinear(2, 2, 2)):
-        detached = physics_aware(wave_device, lambda x, theta, m=model: m(x.detach(), theta.detach()))
+        detached = physics_aware(
+            wave_device, lambda x, theta, m=model: m(x.detach(), theta.detach())
+        )
         with pytest.raises(RuntimeError, match="depends on none of the inputs"):
             detached(x.float(), theta.float()).sum().backward()
 
@@ -331,7 +342,9 @@ def test_input_the_model_ignores_gets_zero_and_a_detached_model_is_an_error():
 def test_model_of_another_shape_is_refused():
     x = torch.ones(4, 3, requires_grad=True)
     y = physics_aware(lambda x: x, lambda x: x.sum(1, keepdim=True))(x)
-    with pytest.raises(ValueError, match=r"model's output has shape \(4, 1\), the device's .* \(4, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"model's output has shape \(4, 1\), the device's .* \(4, 3\)"
+    ):
         y.sum().backward()
 
 
@@ -350,10 +363,12 @@ def test_input_changed_between_forward_and_backward_is_noticed():
         y.sum().backward()
 
 
-# --- Second derivatives are refused ----------------------------------------------------------------------
+# --- Second derivatives are refused ---
 
 
-@pytest.mark.parametrize("loss", [torch.sum, lambda y: y.square().sum()], ids=["linear", "quadratic"])
+@pytest.mark.parametrize(
+    "loss", [torch.sum, lambda y: y.square().sum()], ids=["linear", "quadratic"]
+)
 def test_double_backward_is_refused(loss):
     f = physics_aware(wave_device, wave_model)
     x = double(0.3, 0.4).requires_grad_()
@@ -371,7 +386,7 @@ def test_nested_torch_func_grad_is_refused():
         torch.func.jacrev(torch.func.jacrev(lambda x: f(x, double(2))))(double(0.3))
 
 
-# --- torch.func ------------------------------------------------------------------------------------------
+# --- torch.func ---
 
 
 def wave_loss(f):
@@ -392,7 +407,9 @@ def test_func_grad_agrees_with_backward_and_leaves_other_inputs_alone():
     f = physics_aware(wave_device, model)
     x, theta = wave_batch()
     expected = eager_gradients(f, x, theta)
-    for found, wanted in zip(torch.func.grad(wave_loss(f), (0, 1))(x, theta), expected, strict=True):
+    for found, wanted in zip(
+        torch.func.grad(wave_loss(f), (0, 1))(x, theta), expected, strict=True
+    ):
         torch.testing.assert_close(found, wanted, rtol=1e-13, atol=0)
     model.calls.clear()
     torch.func.grad(wave_loss(f), 1)(x, theta)
@@ -416,7 +433,9 @@ def test_vmap_runs_the_device_once_per_element_with_its_exact_output():
 def test_vmap_of_grad_gives_gradients_per_sample():
     f = physics_aware(wave_device, wave_model)
     x, theta = wave_batch()
-    grad_x, grad_theta = torch.vmap(torch.func.grad(wave_loss(f), (0, 1)), in_dims=(0, None))(x, theta)
+    grad_x, grad_theta = torch.vmap(torch.func.grad(wave_loss(f), (0, 1)), in_dims=(0, None))(
+        x, theta
+    )
     for i in range(len(x)):
         expected_x, expected_theta = eager_gradients(f, x[i], theta)
         torch.testing.assert_close(grad_x[i], expected_x, rtol=1e-13, atol=0)
@@ -427,8 +446,11 @@ def test_grad_of_vmap_sums_over_samples():
     f = physics_aware(wave_device, wave_model)
     x, theta = wave_batch()
     batched = torch.vmap(f, in_dims=(0, None))
-    for found, wanted in zip(torch.func.grad(wave_loss(batched), (0, 1))(x, theta),
-                             eager_gradients(f, x, theta), strict=True):
+    for found, wanted in zip(
+        torch.func.grad(wave_loss(batched), (0, 1))(x, theta),
+        eager_gradients(f, x, theta),
+        strict=True,
+    ):
         torch.testing.assert_close(found, wanted, rtol=1e-13, atol=0)
 
 
@@ -443,13 +465,17 @@ def test_jacrev_is_the_models_jacobian_at_the_measured_inputs():
     torch.testing.assert_close(per_sample[0], by_hand[0], rtol=1e-13, atol=0)
 
 
-@pytest.mark.parametrize("model", [lambda x, theta: x, lambda x, theta: x + theta], ids=["first", "sum"])
+@pytest.mark.parametrize(
+    "model", [lambda x, theta: x, lambda x, theta: x + theta], ids=["first", "sum"]
+)
 def test_models_whose_gradients_are_the_incoming_one_itself(model):
     # Then the backward pass hands on one and the same tensor, once or twice.
     f = physics_aware(wave_device, model)
     x, theta = double(1, 2), double(3, 4)
     expected = eager_gradients(f, x, theta)
-    for found, wanted in zip(torch.func.grad(wave_loss(f), (0, 1))(x, theta), expected, strict=True):
+    for found, wanted in zip(
+        torch.func.grad(wave_loss(f), (0, 1))(x, theta), expected, strict=True
+    ):
         assert torch.equal(found, wanted)
     per_sample = torch.vmap(torch.func.grad(wave_loss(f), (0, 1)))(x, theta)
     for found, wanted in zip(per_sample, expected, strict=True):
@@ -468,7 +494,7 @@ def test_forward_mode_is_not_defined():
         torch.func.jvp(lambda x: f(x, double(2)), (double(1),), (double(1),))
 
 
-# --- PhysicalLayer ---------------------------------------------------------------------------------------
+# --- PhysicalLayer ---
 
 
 class Twin(torch.nn.Module):
@@ -503,7 +529,7 @@ def test_pat_mode_measures_forward_and_models_backward():
     y.sum().backward()
     torch.testing.assert_close(layer.theta.grad, torch.sin(1.1 * x.detach()).sum(0))
     torch.testing.assert_close(x.grad, 1.1 * torch.cos(1.1 * x.detach()) * layer.theta.detach())
-    (args, _), = device.calls
+    ((args, _),) = device.calls
     assert args[0].shape == (4, 3) and args[1].shape == (4, 3)
 
 
@@ -565,7 +591,9 @@ def test_mode_can_be_switched_and_is_checked():
 
 def test_layers_can_share_one_parameter():
     shared = torch.nn.Parameter(torch.ones(3))
-    network = torch.nn.Sequential(*(PhysicalLayer(wave_device, wave_model, shared) for _ in range(3)))
+    network = torch.nn.Sequential(
+        *(PhysicalLayer(wave_device, wave_model, shared) for _ in range(3))
+    )
     assert len(list(network.parameters())) == 1
     network(torch.ones(2, 3)).sum().backward()
     assert shared.grad.abs().min() > 0

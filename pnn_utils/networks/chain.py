@@ -1,0 +1,217 @@
+"""Pass after pass through one device: light, sound or voltage."""
+
+import numpy as np
+import torch
+from torch.nn.utils import parametrize
+
+from pnn_utils.parts import Clamp, Pool, Standardise, Within, windows
+from pnn_utils.pat import PhysicalLayer
+from pnn_utils.systems.base import check_whole
+
+# Where the controls of light start, before they are squashed: channels about 73 % open. The second
+# harmonic grows with the fourth power of the amplitude: 4 times the light of half-open channels.
+BRIGHTNESS = 1.0
+# Sd of a drive at the start, in half ranges: three of them fill the converter's range.
+LOUDNESS = 1 / 3
+
+
+class Network(torch.nn.Module):
+    """What every network has: `layers`, all in one mode."""
+
+    @property
+    def mode(self):
+        """One of "pat", "in_silico", "device"."""
+        return self.layers[0].mode
+
+    def set_mode(self, mode):
+        """Set the mode of every physical layer and return the network."""
+        for layer in self.layers:
+            layer.mode = mode
+        return self
+
+
+class Chain(Network):
+    """Pass after pass through one device; the last reading, pooled, gives the logits.
+
+        u_n = squash(a_n s_n + b_n + c_n f),    y_n = device(u_n, theta_n)
+
+    s_n is the standardised y_(n-1), and f = s_0 the standardised input. Trainable are a, b, theta,
+    with `skip` c, by which the input reaches later layers directly, and a factor on the logits.
+
+    Parameters
+    ----------
+    scale, offset, theta : torch.Tensor, one row a layer
+        Where a, b and theta start, theta before a sigmoid squashes it into the device's range.
+    squash : `Within` or `Clamp`
+    standardise : list of n_layers + 1 `Standardise`
+        Of the input and of each layer's reading.
+    readout : `Pool`
+    order : torch.Tensor, one row a layer, optional
+        Which element of s_n goes to each control: wiring, not arithmetic.
+    """
+
+    def __init__(self, device, model, scale, offset, theta, squash, standardise, readout, *,
+                 order=None, skip=False, mode="pat"):
+        super().__init__()
+        self.scale, self.offset = torch.nn.Parameter(scale), torch.nn.Parameter(offset)
+        self.skip = torch.nn.Parameter(torch.zeros_like(scale[1:])) if skip else None
+        self.register_buffer("order", order)
+        self.squash, within = squash(*device.input_range), Within(*device.param_range)
+        self.standardise = torch.nn.ModuleList(standardise)
+        self.readout, self.layers = readout, torch.nn.ModuleList()
+        for start in theta:
+            layer = PhysicalLayer(device, model, within(start), mode)
+            parametrize.register_parametrization(layer, "theta", within)
+            self.layers.append(layer)
+
+    @property
+    def factor(self):
+        return self.readout.factor
+
+    @torch.no_grad()
+    def calibrate(self, x):
+        """Measure all constants that standardise, from one pass a layer and training input.
+
+        Without it differences shrink from layer to layer until noise covers them (layer-sequential
+        unit-variance initialisation: Mishkin and Matas, ICLR 2016).
+        """
+        signal = x
+        for n, layer in enumerate(self.layers):
+            self.standardise[n].measure(signal)
+            signal = layer(self.controls(n, signal, x))
+        self.standardise[-1].measure(signal)
+        self.readout.measure(signal)
+
+    def controls(self, n, signal, x):
+        """Return u_n, (rows, input_dim), from y_(n-1), unless n is 0, and the input."""
+        standard = self.standardise[n](signal if n else x)
+        if self.order is not None:
+            standard = standard[:, self.order[n]]
+        z = self.scale[n] * standard + self.offset[n]
+        if n and self.skip is not None:
+            z = z + self.standardise[0](x, self.skip[n - 1])
+        return self.squash(z)
+
+    def states(self, x):
+        """Return the list of y_n, shape (rows, output_dim) each, in the device's unit."""
+        states = []
+        for n, layer in enumerate(self.layers):
+            states.append(layer(self.controls(n, states[-1] if n else None, x)))
+        return states
+
+    def forward(self, x):
+        """Return logits, shape (rows, n_classes), for inputs of shape (rows, features)."""
+        return self.readout(self.states(x)[-1])
+
+
+class Wired(Standardise):
+    """Standardise features, and send each to a few neighbouring channels."""
+
+    def __init__(self, n_features, n_channels):
+        super().__init__(n_features)
+        wiring = torch.arange(n_channels) * n_features // n_channels
+        self.register_buffer("wiring", wiring, persistent=False)
+
+    def forward(self, features, factor=1):
+        return factor * super().forward(features)[:, self.wiring]
+
+
+def spectral_chain(device, model, n_features, n_classes, n_layers, generator, *, skip=True,
+                   mode="pat"):
+    """Build a `Chain` for light (Fig. 2 of the paper): the class is a spectrum's brightest part.
+
+    n_features is at most the device's data controls, n_classes at most its readings.
+    """
+    check_whole(1, device.input_dim, n_features=n_features)
+    check_whole(1, device.output_dim, n_classes=n_classes)
+    check_whole(1, n_layers=n_layers)
+    width, scale, offset, theta = device.input_dim, [], [], []
+    for _ in range(n_layers):
+        # With equal signs all channels would brighten and dim together: the device answers that
+        # with one common mode, and after a few layers every token gives the same spectrum.
+        scale.append(torch.randint(0, 2, (width,), generator=generator) * 2.0 - 1)
+        offset.append(BRIGHTNESS + 0.3 * torch.randn(width, generator=generator))
+        theta.append(BRIGHTNESS + torch.randn(device.param_dim, generator=generator))
+    standardise = [Standardise(device.output_dim) for _ in range(n_layers)]
+    return Chain(device, model, torch.stack(scale), torch.stack(offset), torch.stack(theta),
+                 Within, [Wired(n_features, width), *standardise],
+                 Pool(windows(device.output_dim, n_classes)), skip=skip, mode=mode)
+
+
+def waveform_chain(device, model, n_classes, n_layers, generator, *, readout="mean",
+                   shuffle=False, skip=False, mode="pat"):
+    """Build a `Chain` for sound and voltage (Fig. 4a-h): windows of time are the classes.
+
+    Parameters
+    ----------
+    device : PhysicalSystem
+        As many samples out as in, at least one a class.
+    readout : {"mean", "power"}
+        Average the waveform or its square in each window.
+    shuffle : bool
+        Send the samples to each layer in a random order of its own, drawn once.
+    """
+    if readout not in ("mean", "power"):
+        raise ValueError(f"readout is {readout!r}; expected 'mean' or 'power'")
+    samples = device.input_dim
+    check_whole(1, samples, n_classes=n_classes)
+    check_whole(1, n_layers=n_layers)
+    scale = LOUDNESS * torch.randn(n_layers, samples, generator=generator)
+    offset = 0.3 * LOUDNESS * torch.randn(n_layers, samples, generator=generator)
+    order = None
+    if shuffle:
+        order = torch.stack([torch.randperm(samples, generator=generator) for _ in scale])
+    parts = windows(samples, n_classes)
+    return Chain(device, model, scale, offset, torch.zeros(n_layers, device.param_dim), Clamp,
+                 [Standardise(floor=1e-12) for _ in range(n_layers + 1)],
+                 Pool(parts / parts.sum(0), 1e-12, squared=readout == "power"), order=order,
+                 skip=skip, mode=mode)
+
+
+def signal_like_controls(device, n, depth, rng):
+    """Draw controls as they occur in a `spectral_chain`: measured spectra, rescaled at random.
+
+    The device makes `n` passes for each layer of a chain of `depth` but the last. Returns x and
+    theta, shapes (n * depth, input_dim) and (n * depth, param_dim), float32.
+    """
+    def squash(z, low, high):
+        return (low + (high - low) / (1 + np.exp(-z))).astype(np.float32)
+
+    def draw(signal):
+        # A broad draw a row: wider than a network starts, so that training stays inside.
+        scale, offset = rng.normal(0, 1, (2, n, device.input_dim))
+        theta = rng.normal(BRIGHTNESS, 1.5, (n, device.param_dim))
+        x = squash(scale * signal + offset + BRIGHTNESS, *device.input_range)
+        return x, squash(theta, *device.param_range)
+
+    def answer(x, theta):
+        y = device(x, theta)
+        return (y - y.mean(0)) / y.std(0)
+
+    return _passes(draw, answer, rng.uniform(-1.7, 1.7, (n, device.input_dim)), depth)
+
+
+def waveform_like_controls(device, images, depth, rng):
+    """Draw drives as they occur in a `waveform_chain`: images and waveforms, rescaled at random.
+
+    The images have shape (n, samples); passes and what is returned: see `signal_like_controls`.
+    """
+    clamp, rows = Clamp(*device.input_range), (len(images), 1)
+    theta = np.zeros((len(images), device.param_dim), np.float32)
+
+    def draw(signal):
+        # Rows differ in how hard and how lopsided they drive, more widely than at the start.
+        hardness, bias = rng.uniform(0.3, 3, rows), rng.normal(0, 1, rows)
+        scale, offset = rng.normal(0, 1, (2, *signal.shape))
+        z = hardness * scale * (signal - signal.mean()) / signal.std() + 0.5 * offset + bias
+        return clamp(torch.tensor(LOUDNESS * z, dtype=torch.float32)).numpy(), theta
+
+    return _passes(draw, device, images, depth)
+
+
+def _passes(draw, answer, signal, depth):
+    """Controls of pass after pass, each drawn around what was measured before."""
+    passes = [draw(signal)]
+    while len(passes) < depth:
+        passes.append(draw(answer(*passes[-1])))
+    return tuple(np.concatenate(part) for part in zip(*passes, strict=True))

@@ -1,0 +1,79 @@
+"""Two layers of coupled oscillators read images: the architecture of the authors' two examples.
+
+github.com/mcmahon-lab/Physics-Aware-Training, Examples 1 and 2
+"""
+
+import math
+
+import torch
+
+from pnn_utils.networks.chain import Network
+from pnn_utils.pat import PhysicalLayer
+from pnn_utils.systems.oscillators.model import pack
+
+
+class Oscillating(Network):
+    """Pixels -> oscillators, the same for every tile -> many, of which the last are the classes.
+
+    Pixels of a tile are the initial angles of the first device's first oscillators, its final
+    angles those of the second's; all others start at 0. The logits are the final angles of the
+    class oscillators times a trainable factor.
+
+    Parameters
+    ----------
+    devices, models : (first, second)
+        The second device reads all and only the class oscillators.
+    arrange : callable
+        (rows, pixels) -> (rows, tiles, pixels of a tile): `every_second_pixel` or `tiles`.
+    bound : float, optional
+        Couplings and drives start uniform between -bound and bound, omega_0^2. Default:
+        1 / sqrt(oscillators).
+    factor : float
+        Where the factor starts.
+    """
+
+    def __init__(self, devices, models, arrange, generator, *, mode="pat", bound=None, factor=1.0):
+        super().__init__()
+        if len(devices) != 2 or len(models) != 2:
+            raise ValueError(f"there are {len(devices)} devices and {len(models)} models; "
+                             "expected two each")
+        self.arrange, self.layers = arrange, torch.nn.ModuleList()
+        self.sizes = [device.input_dim for device in devices]
+        for device, model, size in zip(devices, models, self.sizes, strict=True):
+            scale = bound or 1 / math.sqrt(size)
+            square = scale * (2 * torch.rand(size, size, generator=generator) - 1)
+            drives = scale * (2 * torch.rand(size, generator=generator) - 1)
+            theta = torch.cat([pack(square), drives])
+            self.layers.append(PhysicalLayer(device, model, theta, mode, shared=True))
+        self.factor = torch.nn.Parameter(torch.tensor(float(factor)))
+
+    def hidden(self, x):
+        """Return the initial angles of the second device, shape (rows, its oscillators)."""
+        answered = self.layers[0](_zeros_after(self.arrange(x).flatten(0, 1), self.sizes[0]))
+        return _zeros_after(answered.view(len(x), -1), self.sizes[1])
+
+    def forward(self, x):
+        """Return logits, shape (rows, classes), for images of shape (rows, pixels)."""
+        return self.factor * self.layers[1](self.hidden(x))
+
+
+def _zeros_after(signal, width):
+    return torch.nn.functional.pad(signal, (0, width - signal.shape[1]))
+
+
+def every_second_pixel(images):
+    """Pixels 0, 2, 4, ... of both directions: (rows, 784) -> (rows, 1, 196)."""
+    return images.reshape(-1, 28, 28)[:, ::2, ::2].reshape(len(images), 1, 196)
+
+
+def tiles(images):
+    """The sixteen 7 x 7 tiles, row by row: (rows, 784) -> (rows, 16, 49)."""
+    return images.reshape(-1, 4, 7, 4, 7).transpose(2, 3).reshape(len(images), 16, 49)
+
+
+def split(theta, size):
+    """Unpack the couplings, a symmetric (size, size) without diagonal, and the drives, (size,)."""
+    couplings = torch.zeros(size, size, dtype=theta.dtype)
+    rows, columns = torch.triu_indices(size, size, 1)
+    couplings[rows, columns] = theta[:-size].detach()
+    return couplings + couplings.T, theta[-size:].detach()
