@@ -1,32 +1,36 @@
-"""Models of the circuit: the compiled forward and backward passes, the fit, causality, files."""
+"""The circuit's model: compiled forward and backward passes, the fit, files, a network."""
 
 import numpy as np
 import pytest
 import torch
 
-from pnn_utils.networks.waveform import WaveformNetwork, waveform_like_controls
+from pnn_utils.networks import waveform_chain, waveform_like_controls
 from pnn_utils.systems.circuit.device import Circuit
-from pnn_utils.training import accuracy_on_device, train
-from pnn_utils.twins.causal import CausalNetwork
-from pnn_utils.twin import fit_twin, judge_twin, load_twin, random_controls, save_twin
 from pnn_utils.systems.circuit.model import NAMES, Ringing, fit_ringing
+from pnn_utils.training import accuracy_on_device, train
+from pnn_utils.twin import judge_twin, load_twin, random_controls, save_twin
 
-GUESS = dict(zip(NAMES, (3.3, 0.033, 0.001, 3.3, 2.1, 0.3, 3.3, 0.7, 0.1, 1.0, 0.0, 1.0, 0.0), strict=True))
+GUESS = dict(zip(NAMES, (3.3, 0.033, 0.001, 3.3, 2.1, 0.3, 3.3, 0.7, 0.1, 1.0, 0.0, 1.0, 0.0),
+                 strict=True))
 
 
 def plain(x, constants, substeps):
-    """The model's equations in torch, one operation after another: the reference of value and gradient."""
-    inductance, resistance, leak, g1, v1, s1, g2, v2, s2, gain_in, offset_in, gain_out, offset_out = constants
-    generator = torch.tensor([[-resistance / inductance, -1 / inductance, 1 / inductance], [1.0, -leak, 0.0], [0.0, 0.0, 0.0]], dtype=x.dtype)
-    step = torch.linalg.matrix_exp(generator / substeps)
+    """The model's equations in torch, one operation after another: the reference."""
+    inductance, resistance, leak, g1, v1, s1, g2, v2, s2 = constants[:9]
+    gain_in, offset_in, gain_out, offset_out = constants[9:]
+    generator = torch.tensor([[-resistance / inductance, -1 / inductance, 1 / inductance],
+                              [1.0, -leak, 0.0],
+                              [0.0, 0.0, 0.0]], dtype=x.dtype)
+    (a, b, e), (f, m, n), _ = torch.linalg.matrix_exp(generator / substeps)
     i = v = torch.zeros(len(x), dtype=x.dtype)
     read = []
     for u in (gain_in * x + offset_in).T:
         for _ in range(substeps):
-            i, v = step[0, 0] * i + step[0, 1] * v + step[0, 2] * u, step[1, 0] * i + step[1, 1] * v + step[1, 2] * u
+            i, v = a * i + b * v + e * u, f * i + m * v + n * u
             z, y = v - v1, -v - v2
             p, q = torch.sqrt(z**2 + s1**2), torch.sqrt(y**2 + s2**2)
-            pull, slope = (g1 * (z + p) - g2 * (y + q)) / 2, (g1 * (1 + z / p) + g2 * (1 + y / q)) / 2
+            pull = (g1 * (z + p) - g2 * (y + q)) / 2
+            slope = (g1 * (1 + z / p) + g2 * (1 + y / q)) / 2
             v = v - pull / substeps / (1 + slope / substeps / 2)
         read.append(gain_out * v + offset_out)
     return torch.stack(read, 1)
@@ -42,22 +46,22 @@ def guessed(samples, substeps, dtype=torch.float64):
 def test_compiled_passes_equal_the_plain_equations(rows, substeps):
     twin = guessed(30, substeps)
     x = 3 * torch.randn(rows, 30, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    results = []
-    for function in (lambda x: twin(x, None), lambda x: plain(x, twin.constants.tolist(), substeps)):
+    along = torch.cos(torch.arange(x.numel(), dtype=x.dtype)).reshape(x.shape)
+    constants, results = twin.constants.tolist(), []
+    for function in (lambda x: twin(x, None), lambda x: plain(x, constants, substeps)):
         control = x.clone().requires_grad_()
         y = function(control)
-        (gradient,) = torch.autograd.grad(y, control, torch.cos(torch.arange(y.numel(), dtype=y.dtype)).reshape(y.shape))
-        results.append((y.detach(), gradient))
+        results.append((y.detach(), *torch.autograd.grad(y, control, along)))
     for found, expected in zip(*results, strict=True):
         assert (found - expected).abs().max() < 1e-11 * expected.abs().max()
 
 
 def test_gradcheck_and_single_precision():
     twin = guessed(12, 2)
-    x = torch.randn(3, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(1), requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: twin(x, None), x)
-    single = twin(x.detach().float(), None)
-    assert single.dtype == torch.float32 and (single - twin(x.detach(), None)).abs().max() < 1e-5
+    x = torch.randn(3, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    assert torch.autograd.gradcheck(lambda x: twin(x, None), x.clone().requires_grad_())
+    single = twin(x.float(), None)
+    assert single.dtype == torch.float32 and (single - twin(x, None)).abs().max() < 1e-5
 
 
 def test_fit_recovers_its_own_constants():
@@ -79,7 +83,8 @@ def pairs():
 def test_fitted_model_explains_the_device_nearly_to_its_noise(pairs, tmp_path):
     device, x, theta, y = pairs
     twin = fit_ringing(device, x, theta, y, GUESS, rows=200)
-    fresh = waveform_like_controls(device, np.random.default_rng(2).random((100, 196)), 3, np.random.default_rng(3))
+    images = np.random.default_rng(2).random((100, 196))
+    fresh = waveform_like_controls(device, images, 3, np.random.default_rng(3))
     for controls in (random_controls(device, 300, np.random.default_rng(1)), fresh):
         judged = judge_twin(twin, device, *controls)
         assert np.median(1 - judged["r2"]) < 2e-3
@@ -88,26 +93,13 @@ def test_fitted_model_explains_the_device_nearly_to_its_noise(pairs, tmp_path):
     assert torch.equal(again(torch.tensor(x), None), twin(torch.tensor(x), None))
 
 
-def test_bad_guess_and_pairs_are_refused(pairs):
-    device, x, theta, y = pairs
-    with pytest.raises(ValueError, match="start has the names"):
-        fit_ringing(device, x, theta, y, {"inductance": 1.0})
-    with pytest.raises(ValueError, match=r"x has shape \(400, 195\)"):
-        fit_ringing(device, x[:, :-1], theta, y, GUESS)
-    with pytest.raises(ValueError, match="at least 1 substep"):
-        Ringing(4, 0, 4, 0)
-    with pytest.raises(ValueError, match="as many samples out as in"):
-        CausalNetwork(4, 0, 5)
-
-
-def test_causal_network_is_causal_and_learns(pairs):
-    device, x, theta, y = pairs
-    network = CausalNetwork(196, 0, 196, generator=torch.Generator().manual_seed(0))
-    twin, history = fit_twin(device, x, theta, y, twin=network, epochs=8, batch_size=32, learning_rate=5e-3)
-    assert history[-1]["validation"] < 0.7 * history[0]["validation"]
-    control = torch.tensor(x[:2], requires_grad=True)
-    (gradient,) = torch.autograd.grad(twin(control, None)[:, 100].sum(), control)
-    assert gradient[:, 101:].abs().max() == 0 and gradient[:, 60:101].abs().max() > 0
+def test_misnamed_guess_and_other_devices_are_refused(pairs):
+    misnamed = {name.upper(): value for name, value in GUESS.items()}
+    with pytest.raises(KeyError, match="inductance"):
+        fit_ringing(*pairs, misnamed)
+    for dimensions in ((4, 0, 5), (4, 1, 4)):
+        with pytest.raises(ValueError, match="as many samples out as in"):
+            Ringing(*dimensions)
 
 
 @pytest.mark.parametrize("mode", ["pat", "in_silico"])
@@ -117,13 +109,16 @@ def test_network_with_skip_and_random_order_learns_on_the_device(pairs, mode):
     generator = torch.Generator().manual_seed(0)
     images, labels = torch.rand(200, 196, generator=generator), torch.arange(200) % 2
     images[labels == 1, 80:120] += 0.6
-    network = WaveformNetwork(device, twin, 2, 2, generator, shuffle=True, skip=True, mode="device")
+    kind = {"shuffle": True, "skip": True}
+    network = waveform_chain(device, twin, 2, 2, generator, **kind, mode="device")
     network.calibrate(images)
-    train(network.set_mode(mode), images, labels, epochs=6, learning_rate=0.03, batch_size=25, device=device)
+    train(network.set_mode(mode), images, labels, epochs=6, learning_rate=0.03, batch_size=25,
+          device=device)
     assert accuracy_on_device(network, images, labels) > 0.9
     assert not torch.equal(network.order[0], network.order[1]) and network.skip.abs().max() > 0
     # The orders belong to the weights: another network takes them over.
-    other = WaveformNetwork(device, twin, 2, 2, torch.Generator().manual_seed(9), shuffle=True, skip=True, mode="in_silico")
+    another = torch.Generator().manual_seed(9)
+    other = waveform_chain(device, twin, 2, 2, another, **kind, mode="in_silico")
     other.load_state_dict(network.state_dict())
     with torch.no_grad():
         assert torch.equal(other(images), network.set_mode("in_silico")(images))
