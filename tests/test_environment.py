@@ -1,4 +1,4 @@
-"""environment.yml (conda, Binder) and requirements.txt (pip) name the same packages, at versions that agree."""
+"""environment.yml (conda, Binder) and requirements.txt (pip) name the same packages, and agree."""
 
 import re
 import tomllib
@@ -8,23 +8,25 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from pnn_utils import paths
+from pnn_utils import files
 
 CONDA_NAMES = {"pytorch-cpu": "torch", "matplotlib-base": "matplotlib"}
-# What conda brings and pip does not: the interpreter, its tools, and a program that pip has no package for.
+# What conda brings and pip does not: the interpreter, its tools, a program without a pip package.
 CONDA_ONLY = {"python", "pip", "setuptools", "ngspice"}
 
 
 def pinned():
     """Return {name: version} of what the project imports or calls, and of what those need."""
-    direct, needed = (paths.ROOT / "requirements.txt").read_text().split("# What those need")
-    return [{canonicalize_name(name): Version(version) for name, version in re.findall(r"^([\w.-]+)==(\S+)$", part, re.M)} for part in (direct, needed)]
+    direct, needed = (files.ROOT / "requirements.txt").read_text().split("# What those need")
+    return [{canonicalize_name(name): Version(version)
+             for name, version in re.findall(r"^([\w.-]+)==(\S+)$", part, re.M)}
+            for part in (direct, needed)]
 
 
 def conda():
-    """Return {name as pip has it: allowed versions}; conda's ``=3`` is any version that begins with 3."""
+    """Return {name as pip has it: allowed versions}; conda's ``=3`` is any that begins with 3."""
     found = {}
-    for line in yaml.safe_load((paths.ROOT / "environment.yml").read_text())["dependencies"]:
+    for line in yaml.safe_load((files.ROOT / "environment.yml").read_text())["dependencies"]:
         name, rest = re.fullmatch(r"([\w.-]+)(.*)", line).groups()
         allowed = f"=={rest[1:]}.*" if re.match(r"=[\d.]+$", rest) else rest
         found[canonicalize_name(CONDA_NAMES.get(name, name))] = SpecifierSet(allowed)
@@ -39,16 +41,19 @@ def test_conda_allows_the_pinned_versions_and_no_other_major_one():
     direct, _ = pinned()
     for name, allowed in conda().items():
         if name in direct:
-            assert direct[name] in allowed, f"{name}: requirements.txt pins {direct[name]}, environment.yml allows {allowed}"
-            assert Version(f"{direct[name].major + 1}") not in allowed, f"{name}: environment.yml allows {allowed}, whatever the next major version breaks"
+            versions = f"{name}: pip has {direct[name]}, environment.yml allows {allowed}"
+            assert direct[name] in allowed, versions
+            assert Version(f"{direct[name].major + 1}") not in allowed, versions
 
 
 def test_python_of_conda_is_one_that_the_project_declares():
-    declared = SpecifierSet(tomllib.loads((paths.ROOT / "pyproject.toml").read_text())["project"]["requires-python"])
+    project = tomllib.loads((files.ROOT / "pyproject.toml").read_text())["project"]
+    declared = SpecifierSet(project["requires-python"])
     wanted = str(conda()["python"]).removeprefix("==").removesuffix(".*")
     assert Version(wanted) in declared
 
 
 def test_every_requirement_is_pinned():
-    lines = [line for line in (paths.ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
+    text = (files.ROOT / "requirements.txt").read_text()
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     assert len(lines) == sum(map(len, pinned()))

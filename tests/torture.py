@@ -1,16 +1,19 @@
-"""Kill it, fill its disk, damage its files: afterwards nothing is lost and the numbers are those of a quiet run.
+"""Kill it, fill its disk, damage its files: nothing is lost, the numbers are those of a quiet run.
 
     python tests/torture.py [--kills 12] [--seed 0]      (``make torture``)
 
-Four jobs (fetching data, fitting a model, training, a sweep) run in processes of their own and are killed (SIGKILL, with all their children) at
-random moments after their imports; the fifth is the pipeline, in a copy of this repository. Each is started again until it has been killed
-often enough and then runs to its end. After every kill, each file that has its final name must be whole. The other faults: a full disk, a
-folder that cannot be written, two pipelines at once, and files with a flipped bit or a lost end. Prints a table; exits 1 if anything was lost.
+Four jobs (fetching data, fitting a twin, training, a sweep) run in processes of their own and are
+killed (SIGKILL, with all their children) at random moments after their imports; the fifth is the
+pipeline, in a copy of this repository. Each is started again until it has been killed often enough
+and then runs to its end. After every kill, each file that has its final name must be whole. The
+other faults: a full disk, a folder that cannot be written, two pipelines at once, and files with a
+flipped bit or a lost end. Prints a table; exits 1 if anything was lost.
 """
 
 import argparse
 import contextlib
 import errno
+import functools
 import gzip
 import hashlib
 import json
@@ -29,41 +32,40 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pnn_utils import paths, sources
-from pnn_utils.datasets import fetch as data
-from pnn_utils.report import metrics
-from pnn_utils.files import sha256
-from pnn_utils.networks.spectral import SpectralNetwork
+from pnn_utils import files
+from pnn_utils.datasets import fetch
 from pnn_utils.experiment import sweep
+from pnn_utils.files import ROOT, load_tensors, save_tensors, sha256
+from pnn_utils.networks import spectral_chain
+from pnn_utils.report import metrics
 from pnn_utils.systems.shg.device import SHG
-from pnn_utils.training import train
-from pnn_utils.twin import fit_twin, load_twin, random_controls, save_twin
-from pnn_utils.twins.perceptron import Perceptron
-from pnn_utils.weights import load_tensors, save_tensors
+from pnn_utils.training import Checkpoint, train
+from pnn_utils.twin import Perceptron, fit_twin, load_twin, random_controls, save_twin
 
-ROOT = Path(__file__).resolve().parents[1]
 CONTENT = random.Random(0).randbytes(20_000_000)  # a data file
 
 
-# What is tortured: each job works in a folder of its own and is the same whether it starts or goes on.
+# What is tortured: each job works in a folder of its own, the same whether it starts or goes on.
 
 def fetching(folder):
-    mirror, paths.RAW = folder / "mirror", folder / "raw"
+    mirror, files.RAW = folder / "mirror", folder / "raw"
     if not (mirror / "done").exists():
         mirror.mkdir(exist_ok=True)
         (mirror / "file.bin.gz").write_bytes(gzip.compress(CONTENT, 1))
         (mirror / "done").touch()
-    data.FILES = {"mnist": {"file.bin": hashlib.sha256(CONTENT).hexdigest()}}
-    sources.ADDRESSES = {"mnist": ()}
+    fetch.FILES = {"mnist": {"file.bin": hashlib.sha256(CONTENT).hexdigest()}}
+    fetch.SOURCES = {"mnist": ()}
     os.environ["PNN_DATA_MIRROR"] = str(mirror)
-    data.fetch("mnist")
-    return {"file.bin": sha256(data.path("mnist", "file.bin")), "left over": len(list(paths.RAW.rglob("*.part")))}
+    fetch.fetch("mnist")
+    left_over = list(files.RAW.rglob("*.part"))
+    return {"file.bin": sha256(fetch.path("mnist", "file.bin")), "left over": len(left_over)}
 
 
 def fitting(folder):
     device = SHG()
     x, theta = random_controls(device, 1500, np.random.default_rng(0))
-    twin, _ = fit_twin(device, x, theta, device(x, theta), hidden=(32,), epochs=12, generator=torch.Generator().manual_seed(0))
+    twin, _ = fit_twin(device, x, theta, device(x, theta), hidden=(32,), epochs=12,
+                       generator=torch.Generator().manual_seed(0))
     save_twin(folder / "twin.safetensors", twin, {"pairs": 1500})
     return {name: sha256(folder / name) for name in ("twin.safetensors", "twin.json")}
 
@@ -71,10 +73,11 @@ def fitting(folder):
 def training(folder, epochs=25):
     device, generator = SHG(noise_seed=1), torch.Generator().manual_seed(1)
     model = Perceptron(50, 50, 50, (32,), torch.Generator().manual_seed(2))
-    network = SpectralNetwork(device, model, 4, 2, 2, torch.Generator().manual_seed(3))
+    network = spectral_chain(device, model, 4, 2, 2, torch.Generator().manual_seed(3))
     x = torch.rand(100, 4, generator=torch.Generator().manual_seed(4))
-    history = train(network, x, (x[:, 0] > x[:, 1]).long(), epochs=epochs, learning_rate=0.05, batch_size=10, generator=generator, device=device,
-                    checkpoint=folder / "run.checkpoint", checkpoint_every=1)
+    history = train(network, x, (x[:, 0] > x[:, 1]).long(), epochs=epochs, learning_rate=0.05,
+                    batch_size=10, generator=generator, device=device,
+                    checkpoint=folder / "run.checkpoint")
     save_tensors(folder / "network.safetensors", network.state_dict(), {"history": history})
     return {"network.safetensors": sha256(folder / "network.safetensors")}
 
@@ -85,17 +88,20 @@ def point(number):
 
 
 def sweeping(folder):
-    found = sweep(point, [{"number": n} for n in range(40)], folder / "sweep.jsonl", scheduler="processes", jobs=2)
-    return {"results": found, "lines": len((folder / "sweep.jsonl").read_text().splitlines())}
+    path = folder / "sweep.jsonl"
+    found = sweep(point, [{"number": n} for n in range(40)], path, scheduler="processes", jobs=2)
+    return {"results": found, "lines": len(path.read_text().splitlines())}
 
 
-JOBS = {"fetching": fetching, "fitting": fitting, "training": training, "sweeping": sweeping}
+JOBS = {job.__name__: job for job in (fetching, fitting, training, sweeping)}
 
 
 def check_files(name, folder):
     """Raise if a file that has its final name is not whole."""
-    if name == "fetching" and (folder / "raw" / "mnist" / "file.bin").exists():
-        assert sha256(folder / "raw" / "mnist" / "file.bin") == hashlib.sha256(CONTENT).hexdigest(), "a partial data file has its final name"
+    fetched = folder / "raw" / "mnist" / "file.bin"
+    if name == "fetching" and fetched.exists():
+        whole = hashlib.sha256(CONTENT).hexdigest()
+        assert sha256(fetched) == whole, "a partial data file has its final name"
     if name == "fitting" and (folder / "twin.safetensors").exists():
         load_twin(folder / "twin.safetensors", SHG())
     for file in ("run.checkpoint", "network.safetensors"):
@@ -106,8 +112,10 @@ def check_files(name, folder):
 # Kills.
 
 def start(arguments, cwd=None):
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "TQDM_DISABLE": "1", "PYTHONPATH": str(cwd or ROOT)}
-    return subprocess.Popen(arguments, cwd=cwd, env=environment, start_new_session=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE",
+                                "TQDM_DISABLE": "1", "PYTHONPATH": str(cwd or ROOT)}
+    return subprocess.Popen(arguments, cwd=cwd, env=environment, start_new_session=True, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
 def kill(process):
@@ -120,13 +128,16 @@ def kill(process):
 
 
 def whole(process):
-    """Wait for a process that nothing disturbs; return the time since its first line of output, and its last line."""
+    """Wait for an undisturbed process; return the time since its first line, and its last line."""
     process.stdout.readline()
     begin = time.perf_counter()
     output, _ = process.communicate(timeout=600)
     if process.returncode:
         raise AssertionError(f"exit status {process.returncode}: {output[-2000:]}")
-    return time.perf_counter() - begin, output.strip().splitlines()[-1] if output.strip() else ""
+    return time.perf_counter() - begin, (output.strip().splitlines() or [""])[-1]
+
+
+OTHER = "the numbers differ from those of a quiet run"
 
 
 def kill_job(name, count, kills, rng):
@@ -142,38 +153,42 @@ def kill_job(name, count, kills, rng):
                 count["injected"] += 1
                 check_files(name, Path(tortured))
             else:  # it came to its end before: once more from nothing
-                assert whole(start([*command, tortured]))[1] == expected, "the numbers differ from those of a quiet run"
+                assert whole(start([*command, tortured]))[1] == expected, OTHER
                 for path in Path(tortured).iterdir():
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
-        assert whole(start([*command, tortured]))[1] == expected, "the numbers differ from those of a quiet run"
+        assert whole(start([*command, tortured]))[1] == expected, OTHER
         count["survived"] = count["injected"]
 
 
 def copy_of_the_repository(folder):
-    """Copy what git tracks or would track, as a repository of its own with the fastest stage alone."""
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    """Copy what git tracks or would track, as a repository of its own."""
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT,
+                            capture_output=True, text=True, check=True).stdout
     for name in listed.splitlines():
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, folder / name)
-    for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "copy"]):
+    author = ["-c", "user.name=t", "-c", "user.email=t@t"]
+    for command in (["init", "-q"], ["add", "-A"], [*author, "commit", "-qm", "copy"]):
         subprocess.run(["git", *command], cwd=folder, check=True)
 
 
-PIPELINE = [str(Path(sys.executable).with_name("dvc")), "repro", "--force", "01_toy"]
-PRODUCTS = ("notebooks/01_toy.ipynb", "data/metrics/01_toy.json", "figures/01_toy_gaps.svg")
+STAGE = "notebook@01_toy"
+PIPELINE = [str(Path(sys.executable).with_name("dvc")), "repro", "--force", STAGE]
+NOTEBOOK, METRICS = "notebooks/01_toy.ipynb", "data/metrics/01_toy.json"
 
 
 def numbers(folder):
     """Return the stage's products without what may differ between two runs, the cost."""
-    content = {name: (folder / name).read_text() for name in PRODUCTS}
-    content[PRODUCTS[1]] = {name: value for name, value in json.loads(content[PRODUCTS[1]]).items() if name != "cost"}
-    return content
+    found = json.loads((folder / METRICS).read_text())
+    figures = sorted((folder / "figures" / "01_toy").glob("*.svg"))
+    assert figures, "the stage drew no figure"
+    return {METRICS: {name: value for name, value in found.items() if name != "cost"},
+            **{str(path): path.read_text() for path in (folder / NOTEBOOK, *figures)}}
 
 
 def pipeline(arguments, folder):
-    environment = {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
-    os.environ.update(environment)
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     return start(arguments, folder)
 
 
@@ -188,12 +203,13 @@ def kill_pipeline(count, kills, rng):
             process.stdout.readline()
             time.sleep(rng.uniform(0, duration))
             count["injected"] += kill(process)
-            for name in PRODUCTS:  # absent, or whole
-                if (folder / name).exists() and name.endswith((".ipynb", ".json")):
+            for name in (NOTEBOOK, METRICS):  # absent, or whole
+                if (folder / name).exists():
                     json.loads((folder / name).read_text())
         whole(pipeline(PIPELINE, folder))
-        assert numbers(folder) == expected, "the pipeline's numbers differ from those of a quiet run"
-        status = subprocess.run([PIPELINE[0], "status", "01_toy"], cwd=folder, capture_output=True, text=True).stdout
+        assert numbers(folder) == expected, OTHER
+        status = subprocess.run([PIPELINE[0], "status", STAGE], cwd=folder, capture_output=True,
+                                text=True).stdout
         assert "up to date" in status, f"dvc status says: {status}"
         count["survived"] = count["injected"]
 
@@ -210,9 +226,10 @@ def two_pipelines(count, rounds):
             count["injected"] += 1
             outputs = [process.communicate(timeout=600)[0] for process in both]
             for process, output in zip(both, outputs, strict=True):
-                assert process.returncode == 0 or "lock" in output.lower() or "busy" in output.lower(), f"no clear error: {output[-2000:]}"
-            assert any(process.returncode == 0 for process in both), f"neither came through: {outputs}"
-            assert numbers(folder) == expected, "the numbers differ from those of a quiet run"
+                clear = "lock" in output.lower() or "busy" in output.lower()
+                assert process.returncode == 0 or clear, f"no clear error: {output[-2000:]}"
+            assert any(p.returncode == 0 for p in both), f"neither came through: {outputs}"
+            assert numbers(folder) == expected, OTHER
             count["survived"] += 1
 
 
@@ -220,9 +237,10 @@ def two_pipelines(count, rounds):
 
 @contextlib.contextmanager
 def small_disk(folder):
-    """A file system of 4 MB at `folder`, where this process may mount one; yields whether it did."""
+    """A file system of 4 MB at `folder`, where this process may mount one; yields if it did."""
     folder.mkdir()
-    mounted = shutil.which("mount") and not subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], capture_output=True).returncode
+    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder]
+    mounted = shutil.which("mount") and not subprocess.run(command, capture_output=True).returncode
     try:
         yield bool(mounted)
     finally:
@@ -232,7 +250,7 @@ def small_disk(folder):
 
 @contextlib.contextmanager
 def full(folder, mounted):
-    """No room for more than a few kB: the disk is filled up, or, where none could be mounted, files may not grow beyond 2 kB."""
+    """No room for more than a few kB: a full disk, or, where none could be mounted, a limit."""
     if mounted:
         with open(folder / "filler", "wb", buffering=0) as file, contextlib.suppress(OSError):
             while file.write(bytes(4096)):
@@ -263,8 +281,9 @@ def read_only(folder, mounted):
 def writers(folder):
     """What writes files: name -> (call, expected result)."""
     def write_metrics():
-        paths.METRICS = folder
-        metrics.write_metrics("99_torture", "quick", {"pat": {"accuracy": metrics.summary([0.5] * 200)}})
+        files.METRICS = folder
+        results = {"pat": {"accuracy": metrics.summary([0.5] * 200)}}
+        metrics.write_metrics("99_torture", "quick", results)
         return sha256(folder / "99_torture.json")
 
     def write_weights():
@@ -272,7 +291,8 @@ def writers(folder):
         return sha256(folder / "w.safetensors")
 
     def run_sweep():
-        found = sweep(lambda n: {"value": n, "rest": "x" * 3000}, [{"n": n} for n in range(3)], folder / "s.jsonl", attempts=1)
+        found = sweep(lambda n: {"value": n, "rest": "x" * 3000}, [{"n": n} for n in range(3)],
+                      folder / "s.jsonl", attempts=1)
         return [row["value"] for row in found]
 
     return {"metrics": write_metrics, "weights": write_weights, "sweep": run_sweep,
@@ -280,7 +300,7 @@ def writers(folder):
 
 
 def disks(count, fault, expected_errors):
-    """Every writer meets the fault with a clear error, older files stay as they were, and afterwards it goes through."""
+    """A clear error from every writer, older files as they were; afterwards it goes through."""
     with tempfile.TemporaryDirectory() as scratch:
         quiet = Path(scratch, "quiet")
         quiet.mkdir()
@@ -288,9 +308,11 @@ def disks(count, fault, expected_errors):
         folder = Path(scratch, "disk")
         with small_disk(folder) as mounted:
             if fault is read_only and not mounted and os.geteuid() == 0:
-                print("not injected: a read-only folder (root may write anywhere, and no file system could be mounted)")
+                print("not injected: a read-only folder (root may write anywhere, and no file "
+                      "system could be mounted)")
                 return
-            with contextlib.suppress(KeyboardInterrupt):  # a training stopped half-way, whose checkpoint must stay
+            # A training stopped half-way, whose checkpoint must stay.
+            with contextlib.suppress(KeyboardInterrupt):
                 stop_after(folder, 5)
             kept = {path.name: path.read_bytes() for path in folder.iterdir()}
             for name, write in writers(folder).items():
@@ -302,7 +324,8 @@ def disks(count, fault, expected_errors):
                         assert error.errno in expected_errors, f"{name}: {error!r}"
                     else:
                         raise AssertionError(f"{name}: no error")
-                    assert all((folder / old).read_bytes() == content for old, content in kept.items()), f"{name}: an older file was changed"
+                    for old, content in kept.items():
+                        assert (folder / old).read_bytes() == content, f"{name}: {old} was changed"
                 assert write() == expected[name], f"{name}: other numbers afterwards"
                 count["survived"] += 1
                 for path in folder.iterdir():  # room for the next one
@@ -314,44 +337,44 @@ def disks(count, fault, expected_errors):
 
 def stop_after(folder, epochs):
     """Train for a few epochs of a training of 25, then stop as Ctrl-C does."""
-    import pnn_utils.training as module
+    real = Checkpoint.save
 
-    real, saved = module._save, []
-
-    def save(*arguments):
-        real(*arguments)
-        saved.append(1)
-        if len(saved) > epochs:
+    def save(checkpoint, history):
+        real(checkpoint, history)
+        if len(history) > epochs:
             raise KeyboardInterrupt
 
-    module._save = save
+    Checkpoint.save = save
     try:
         training(folder)
     finally:
-        module._save = real
+        Checkpoint.save = real
 
 
 # Damage.
 
 def damage(count, rounds, rng):
-    """A flipped bit, a lost end: an error that names the file, or (a bit that means nothing) the same content."""
+    """A flipped bit, a lost end: an error names the file, or the content is the same."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         training(folder, epochs=2)
         fitting(folder)
-        sweep(lambda n: {"value": n}, [{"n": n} for n in range(20)], folder / "s.jsonl")
-        paths.METRICS = folder / "metrics"
-        metrics.write_metrics("99_torture", "quick", {"pat": {"accuracy": metrics.summary([0.5, 0.6])}})
-        paths.RAW = folder / "raw"
-        (paths.RAW / "mnist").mkdir(parents=True)
-        (paths.RAW / "mnist" / "file.bin").write_bytes(CONTENT[:100_000])
-        data.FILES = {"mnist": {"file.bin": sha256(paths.RAW / "mnist" / "file.bin")}}
+        points = [{"n": n} for n in range(20)]
+        sweep(lambda n: {"value": n}, points, folder / "s.jsonl")
+        files.METRICS = folder / "metrics"
+        results = {"pat": {"accuracy": metrics.summary([0.5, 0.6])}}
+        metrics.write_metrics("99_torture", "quick", results)
+        files.RAW = folder / "raw"
+        (files.RAW / "mnist").mkdir(parents=True)
+        (files.RAW / "mnist" / "file.bin").write_bytes(CONTENT[:100_000])
+        fetch.FILES = {"mnist": {"file.bin": sha256(files.RAW / "mnist" / "file.bin")}}
         readers = {
-            "network.safetensors": lambda path: str(load_tensors(path)), "run.checkpoint": lambda path: training(path.parent, epochs=2),
+            "network.safetensors": lambda path: str(load_tensors(path)),
+            "run.checkpoint": lambda path: training(path.parent, epochs=2),
             "twin.safetensors": lambda path: str(load_twin(path, SHG()).state_dict()),
             "metrics/99_torture.json": lambda path: metrics.compare(path.parent, path.parent),
-            "raw/mnist/file.bin": lambda path: data.path("mnist", "file.bin").read_bytes(),
-            "s.jsonl": lambda path: sweep(lambda n: {"value": n}, [{"n": n} for n in range(20)], path)}
+            "raw/mnist/file.bin": lambda path: fetch.path("mnist", "file.bin").read_bytes(),
+            "s.jsonl": lambda path: sweep(lambda n: {"value": n}, points, path)}
         for name, read in readers.items():
             path = folder / name
             content, expected = path.read_bytes(), read(path)
@@ -364,10 +387,11 @@ def damage(count, rounds, rng):
                 try:
                     found = read(path)
                 except ValueError as error:
-                    assert path.name in str(error), f"{name}: the error does not name the file: {error}"
+                    assert path.name in str(error), f"{name}: not named by the error: {error}"
                 else:
-                    # Metrics are text without a checksum: a digit may differ, which `compare` exists to see.
-                    assert found == expected or name.endswith((".json", ".jsonl")), f"{name}: damaged content was taken for good"
+                    # Metrics are text without a checksum: `compare` sees a digit that differs.
+                    text = name.endswith((".json", ".jsonl"))
+                    assert found == expected or text, f"{name}: damaged content was taken for good"
                 path.write_bytes(content)
                 count["survived"] += 1
 
@@ -385,11 +409,14 @@ def main():
         print(json.dumps(JOBS[options.job[0]](Path(options.job[1]))))
         return 0
     rng = random.Random(options.seed)
-    faults = {f"SIGKILL while {name}": (lambda count, name=name: kill_job(name, count, options.kills, rng)) for name in JOBS}
-    faults |= {"SIGKILL of the pipeline": lambda count: kill_pipeline(count, options.kills, rng),
-               "two pipelines at once": lambda count: two_pipelines(count, 3),
-               "disk full": lambda count: disks(count, full, (errno.ENOSPC, errno.EFBIG)),
-               "read-only folder": lambda count: disks(count, read_only, (errno.EROFS, errno.EACCES)), "damaged file": lambda count: damage(count, 20, rng)}
+    kills = {"kills": options.kills, "rng": rng}
+    faults = {f"SIGKILL while {name}": functools.partial(kill_job, name, **kills) for name in JOBS}
+    faults |= {
+        "SIGKILL of the pipeline": functools.partial(kill_pipeline, **kills),
+        "two pipelines at once": lambda count: two_pipelines(count, 3),
+        "disk full": lambda count: disks(count, full, (errno.ENOSPC, errno.EFBIG)),
+        "read-only folder": lambda count: disks(count, read_only, (errno.EROFS, errno.EACCES)),
+        "damaged file": lambda count: damage(count, 20, rng)}
     print(f"{'fault':<28} {'injected':>8} {'survived':>8} {'seconds':>8}")
     total = {"injected": 0, "survived": 0, "kills": 0}
     for name, inject in faults.items():
@@ -399,10 +426,15 @@ def main():
         except Exception:  # a loss of any kind is shown, and the others are still tried
             count["injected"] += count["injected"] == count["survived"]
             traceback.print_exc()
-        print(f"{name:<28} {count['injected']:>8} {count['survived']:>8} {time.perf_counter() - begin:>8.0f}", flush=True)
-        total = {key: total[key] + (count[key] if key in count else count["injected"] * name.startswith("SIGKILL")) for key in total}
+        seconds = time.perf_counter() - begin
+        print(f"{name:<28} {count['injected']:>8} {count['survived']:>8} {seconds:>8.0f}",
+              flush=True)
+        for key, value in count.items():
+            total[key] += value
+        total["kills"] += count["injected"] * name.startswith("SIGKILL")
     lost = total["injected"] - total["survived"]
-    print(f"{total['injected']} faults, {total['kills']} of them SIGKILL; {total['survived']} survived, {lost} lost")
+    print(f"{total['injected']} faults, {total['kills']} of them SIGKILL; "
+          f"{total['survived']} survived, {lost} lost")
     return 1 if lost else 0
 
 
