@@ -204,7 +204,7 @@ def _beyond(tried):
     best = max(rates, key=tried.get)
     for edge, neighbour in zip(rates[:1] + rates[-1:], rates[1:2] + rates[-2:-1], strict=False):
         if edge == best:
-            return float(f"{edge * edge / neighbour:.2g}")
+            return float(f"{edge * edge / neighbour:.3g}")
     return None
 
 

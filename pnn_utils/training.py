@@ -197,7 +197,7 @@ class Devices:
 
 
 def _accuracy_in(mode, network, x, y, portion):
-    before = network.layers[0].mode
+    before = network.mode
     network.set_mode(mode)
     try:
         portions = zip(x.split(portion), y.split(portion), strict=True)

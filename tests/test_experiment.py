@@ -1,0 +1,204 @@
+"""Experiments: the same numbers on every scheduler, nothing lost in a kill, a search off edges."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from pnn_utils import files
+from pnn_utils.experiment import SweepError, grid, paired, results_file, search, sweep
+
+POINTS = grid(size=[40, 200], seed=range(4))
+
+
+def experiment(size, seed):
+    """A sum whose last digits depend on the order of additions, hence on the number of threads."""
+    rng = np.random.default_rng(seed)
+    a = rng.standard_normal((size, size))
+    return {"trace": float(np.trace(a @ a @ a)), "size": size}
+
+
+def test_grid_varies_the_last_name_fastest():
+    assert grid(a=[1, 2], b="xy") == [{"a": 1, "b": "x"}, {"a": 1, "b": "y"},
+                                      {"a": 2, "b": "x"}, {"a": 2, "b": "y"}]
+
+
+@pytest.fixture(scope="module")
+def serial(tmp_path_factory):
+    return sweep(experiment, POINTS, tmp_path_factory.mktemp("serial") / "results.jsonl")
+
+
+def test_two_processes_give_the_same_numbers(serial, tmp_path):
+    assert sweep(experiment, POINTS, tmp_path / "results.jsonl", "processes", jobs=2) == serial
+
+
+def test_a_dask_cluster_gives_the_same_numbers(serial, tmp_path):
+    distributed = pytest.importorskip("distributed", reason="dask.distributed is not installed")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1,
+                                  dashboard_address=None) as cluster:
+        address = cluster.scheduler_address
+        assert sweep(experiment, POINTS, tmp_path / "results.jsonl", address) == serial
+        # An equal point of another trial is not answered from the cluster's memory.
+        assert sweep(lambda size, seed: seed, POINTS, tmp_path / "other.jsonl", address) == [
+            point["seed"] for point in POINTS]
+
+
+@pytest.mark.parametrize("scheduler", ["serial", "processes", "dask"])
+def test_a_killed_sweep_resumes_and_ends_with_the_same_numbers(serial, tmp_path, scheduler):
+    results, runs = tmp_path / "results.jsonl", tmp_path / "runs"
+    program = tmp_path / "program.py"
+    program.write_text(f"""
+import sys, time
+sys.path[:0] = [{str(files.ROOT)!r}, {str(files.ROOT / "tests")!r}]
+from pnn_utils.experiment import sweep
+from test_experiment import POINTS, experiment
+def slow(size, seed):
+    time.sleep(0.3)
+    with open({str(runs)!r}, "a") as file:
+        file.write("x")
+    return experiment(size, seed)
+if __name__ == "__main__":
+    address = {scheduler!r}
+    if address == "dask":
+        from distributed import LocalCluster
+        cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+        address = cluster.scheduler_address
+    sweep(slow, POINTS, {str(results)!r}, address)
+""")
+    command, quiet = [sys.executable, str(program)], os.environ | {"TQDM_DISABLE": "1"}
+    running = subprocess.Popen(command, start_new_session=True, env=quiet)
+    limit = time.monotonic() + 60
+    while not results.exists() or results.read_bytes().count(b"\n") < 3:
+        assert time.monotonic() < limit and running.poll() is None
+        time.sleep(0.02)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    kept = results.read_bytes().count(b"\n")
+    assert 3 <= kept < len(POINTS)
+    with open(results, "ab") as file:  # what a kill in the middle of a write leaves
+        file.write(b'{"point": {"size": 40, "se')
+    subprocess.run(command, check=True, env=quiet, timeout=60)
+    rows = [json.loads(line) for line in results.read_text().splitlines()]
+    assert len(rows) == len(POINTS)
+    found = {json.dumps(row["point"], sort_keys=True): row["result"] for row in rows}
+    assert [found[json.dumps(point, sort_keys=True)] for point in POINTS] == serial
+    assert len(runs.read_text()) <= len(POINTS) + 4  # only what was under way at the kill again
+    assert sweep(experiment, POINTS, results) == serial  # nothing left to do; the points' order
+
+
+def test_results_file_belongs_to_code_and_settings(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "SOURCES", tmp_path)
+    (tmp_path / "03_x.py").write_text("a = 1")
+    first = results_file("03_x", epochs=3)
+    assert first == results_file("03_x", epochs=3) and first.parent == files.SWEEPS
+    assert results_file("03_x", epochs=4) != first
+    (tmp_path / "03_x.py").write_text("a = 2")
+    assert results_file("03_x", epochs=3) != first
+
+
+def test_points_already_there_are_not_run_again(serial, tmp_path):
+    path = tmp_path / "results.jsonl"
+    sweep(experiment, POINTS[:5], path)
+
+    def only_the_rest(size, seed):
+        assert {"size": size, "seed": seed} not in POINTS[:5]
+        return experiment(size, seed)
+
+    assert sweep(only_the_rest, POINTS, path) == serial
+
+
+def test_failures_are_retried_then_reported_and_the_rest_is_kept(tmp_path):
+    path, tries = tmp_path / "results.jsonl", []
+
+    def fails(seed):
+        tries.append(seed)
+        if seed == 1 and tries.count(1) == 1:
+            raise TimeoutError("once")
+        if seed == 2:
+            raise ZeroDivisionError("always")
+        return seed
+
+    with pytest.raises(SweepError, match=r"1 point\(s\) failed at every attempt.*\n.*") as caught:
+        sweep(fails, grid(seed=range(4)), path, attempts=3)
+    assert tries.count(0) == 1 and tries.count(1) == 2 and tries.count(2) == 3
+    assert list(caught.value.failures) == ['{"seed": 2}']
+    assert "ZeroDivisionError: always" in caught.value.failures['{"seed": 2}']
+    assert sweep(lambda seed: seed, grid(seed=range(4)), path) == [0, 1, 2, 3]
+
+
+def test_an_unknown_scheduler_is_named(tmp_path):
+    with pytest.raises(ValueError, match="scheduler is 'cloud'"):
+        sweep(experiment, POINTS, tmp_path / "results.jsonl", "cloud")
+
+
+def test_a_foreign_file_is_refused_and_kept(tmp_path):
+    path = tmp_path / "results.jsonl"
+    path.write_text("not a result\n")
+    with pytest.raises(ValueError, match=r"line 1 is not a result"):
+        sweep(experiment, POINTS[:1], path)
+    assert path.read_text() == "not a result\n"
+
+
+def test_a_result_that_is_no_number_is_a_failure(tmp_path):
+    with pytest.raises(SweepError, match="Out of range float values"):
+        sweep(lambda a: float("nan"), [{"a": 1}], tmp_path / "results.jsonl", attempts=1)
+
+
+def peak_at(best, asked=None):
+    """A score that is highest at a rate, apart from the grid that is searched."""
+    def score(pairs):
+        if asked is not None:
+            asked.append([rate for _, rate in pairs])
+        return [-abs(np.log(rate / best[case])) for case, rate in pairs]
+
+    return score
+
+
+def test_a_search_widens_its_grid_until_no_winner_stands_on_an_edge():
+    asked, best = [], {"low": 0.004, "middle": 0.1, "high": 0.8}
+    found = search(peak_at(best, asked), [0.05, 0.1, 0.2], best, extensions=9)
+    assert {case: choice.rate for case, choice in found.items()} == {
+        "low": 0.00313, "middle": 0.1, "high": 0.8}
+    assert not any(choice.at_edge for choice in found.values())
+    assert list(found["middle"].scores) == [0.05, 0.1, 0.2]  # only the others go on
+    assert asked[:3] == [3 * [0.05, 0.1, 0.2], [0.025, 0.4], [0.0125, 0.8]]
+    for case, choice in found.items():
+        assert choice.scores[choice.rate] == max(choice.scores.values())
+        assert min(choice.scores) < choice.rate < max(choice.scores), case
+
+
+def test_a_search_says_when_it_ends_on_an_edge():
+    far = {"far": 100.0}
+    assert search(peak_at(far), [0.1, 0.2], far, extensions=2)["far"][::2] == (0.8, True)
+    assert search(peak_at(far), [0.1, 0.2], far)["far"][::2] == (0.2, True)
+    assert search(peak_at(far), [0.1], far, extensions=3)["far"][::2] == (0.1, True)
+
+
+def test_of_equal_scores_the_lowest_rate_counts():
+    assert search(lambda pairs: [0.5] * len(pairs), [0.1, 0.2, 0.4], ["flat"])["flat"].rate == 0.1
+
+
+def test_paired_differences_by_hand():
+    found = paired([0.9, 0.8, 1.0, 0.7], [0.8, 0.8, 0.8, 0.6])
+    assert found["n"] == 4 and found["difference"] == pytest.approx(0.1)
+    assert found["standard_error"] == pytest.approx(np.std([0.1, 0, 0.2, 0.1], ddof=1) / 2)
+    one = paired([0.9], [0.8])
+    assert one["standard_error"] == 0 and one["n"] == 1
+
+
+def test_the_factor_for_overlapping_splits_covers_what_the_plain_error_does_not():
+    """Mean accuracies of random splits of one data set scatter more around the truth."""
+    rng, inside = np.random.default_rng(0), {0.0: 0, 0.25: 0}
+    for _ in range(400):
+        rows = rng.standard_normal(50)  # a difference of two methods for every row; its truth is 0
+        splits = [rng.permutation(50)[:10] for _ in range(30)]
+        differences = [rows[split].mean() for split in splits]
+        for overlap in inside:
+            found = paired(differences, np.zeros(30), overlap)
+            inside[overlap] += abs(found["difference"]) < 2 * found["standard_error"]
+    assert inside[0.0] < 0.75 * 400 and inside[0.25] > 0.9 * 400
