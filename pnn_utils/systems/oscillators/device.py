@@ -106,8 +106,10 @@ class Oscillators(PhysicalSystem):
 
     def _release(self, angles, theta):
         p, size, n_read = self.parameters, self.input_dim, self.output_dim
-        couplings, drives = np.split(theta.astype(angles.dtype, copy=False), [n_couplings(size)])
-        couplings = couplings + self.coupling_errors if p.coupling_noise else couplings
+        theta, split = theta.astype(angles.dtype, copy=False), n_couplings(size)
+        couplings, drives = theta[:split], theta[split:]
+        if p.coupling_noise:
+            couplings = couplings + self.coupling_errors
         reuse = self._matrix is not None and self._matrix.dtype == couplings.dtype
         self._matrix = matrix = force_matrix(couplings, size, self._matrix if reuse else None)
         final = angles[:, -n_read:].copy()
@@ -115,7 +117,7 @@ class Oscillators(PhysicalSystem):
         for first in range(0, len(angles), 512):  # bounds the memory of the stages
             part = slice(first, first + 512)
             # s q obeys the same equation with s times the force.
-            forces, *_ = march(slope * angles[part], matrix, drives, (1 + p.nonlinearity) * step,
+            values, *_ = march(slope * angles[part], matrix, drives, (1 + p.nonlinearity) * step,
                                self.tableau, n_read)
-            final[part] += combine(step * self.tableau.b, forces[:, :, -n_read:])
+            final[part] += combine(step * self.tableau.b, values[1:, :, -n_read:])
         return final

@@ -58,13 +58,13 @@ class _Release(torch.autograd.Function):
         size, n_read, tableau, step = (
             model.n_oscillators, model.n_read, model.tableau, model.duration**2)
         start, values = x.detach().numpy(), theta.detach().numpy()
-        couplings, drives = np.split(values, [n_couplings(size)])
+        couplings, drives = values[:n_couplings(size)], values[n_couplings(size):]
         matrix, keep = force_matrix(couplings, size), any(ctx.needs_input_grad)
-        forces, sines, cosines = march(start, matrix, drives, step, tableau, n_read, keep)
+        marched = march(start, matrix, drives, step, tableau, n_read, keep)
         ctx.save_for_backward(x, theta)  # so that torch notices if they change before the backward
-        ctx.kept = sines, cosines, matrix, step, tableau
+        ctx.kept = *marched, matrix, step, tableau
         read = slice(size - n_read, None)
-        final = start[:, read] + combine(step * tableau.b, forces[:, :, read])
+        final = start[:, read] + combine(step * tableau.b, marched[0][1:, :, read])
         return torch.from_numpy(final)
 
     @staticmethod
@@ -108,7 +108,7 @@ def motion(angles, couplings, drives, times, tableau=STOERMER_8):
     start, size = angles.numpy(), angles.shape[1]
     matrix, found = force_matrix(pack(couplings).numpy(), size), []
     for time in map(float, times):
-        forces, *_ = march(start, matrix, drives.numpy(), time**2, tableau, size)
+        forces = march(start, matrix, drives.numpy(), time**2, tableau, size)[0][1:]
         final = start + combine(time**2 * tableau.b, forces)
         found.append((final, combine(time * tableau.v, forces)))
     return tuple(torch.from_numpy(np.stack(parts)) for parts in zip(*found, strict=True))

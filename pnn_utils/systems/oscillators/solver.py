@@ -152,29 +152,29 @@ def march(start, matrix, drives, step, tableau, n_read, keep=False):
 
     Returns
     -------
-    forces : ndarray, shape (stages, n, N)
+    values : ndarray, shape (1 + stages, n, N)
+        The start and the forces.
     sines, cosines : ndarray, shape (stages, n, N)
         Of all stages' angles, if kept.
     """
     stages, (n, size), kind = len(tableau.b), start.shape, start.dtype
-    read = slice(size - n_read, None)
-    values = np.empty((stages + 1, n, size), kind)  # the start, the forces: stages are their sums
+    last, read = stages - 1, slice(size - n_read, None)
+    weights = np.hstack([np.ones((stages, 1)), step * tableau.a]).astype(kind)
+    values = np.empty((stages + 1, n, size), kind)
     values[0] = start
     sines, cosines = np.empty((2, stages if keep else 1, n, size), kind)
-    weights = np.hstack([np.ones((stages, 1)), step * tableau.a]).astype(kind)
-    flat, forces = values.reshape(stages + 1, -1), values[1:]
-    angles = np.empty((n, size), kind)
+    flat, angles = values.reshape(stages + 1, -1), np.empty((n, size), kind)
     for i in range(stages):
         np.matmul(weights[i, :i + 1], flat[:i + 1], out=angles.reshape(-1))
-        sine = np.sin(angles, out=sines[i if keep else 0])
-        if i < stages - 1:
-            np.matmul(sine, matrix, out=forces[i])
-            forces[i] += drives
+        sine, force = np.sin(angles, out=sines[i if keep else 0]), values[i + 1]
+        if i < last:
+            np.matmul(sine, matrix, out=force)
+            force += drives
         else:
-            forces[i][:, read] = sine @ matrix[read].T + drives[read]
+            force[:, read] = sine @ matrix[read].T + drives[read]
         if keep:
             np.cos(angles, out=cosines[i])
-    return forces, sines, cosines
+    return values, sines, cosines
 
 
 def combine(weights, forces):
@@ -183,8 +183,8 @@ def combine(weights, forces):
     return total.reshape(forces.shape[1:])
 
 
-def adjoint(gradient, sines, cosines, matrix, step, tableau, wants_start):
-    """Carry dL/dq(t), shape (n, n_read), back through `march`.
+def adjoint(gradient, values, sines, cosines, matrix, step, tableau, wants_start):
+    """Carry dL/dq(t), shape (n, n_read), back through `march`, whose `values` are overwritten.
 
     Returns
     -------
@@ -196,12 +196,11 @@ def adjoint(gradient, sines, cosines, matrix, step, tableau, wants_start):
     """
     (stages, n, size), n_read = sines.shape, gradient.shape[1]
     read, last = slice(size - n_read, None), stages - 1
-    by_forces = np.empty_like(sines)  # lambda
-    by_angles = np.empty((stages + 1, n, size), sines.dtype)  # mu and after it g
+    weights = (step * np.vstack([tableau.a, tableau.b]).T).astype(sines.dtype, order="C")
+    by_forces, by_angles = np.empty_like(sines), values  # lambda; mu and after it g
     by_angles[stages] = 0
     by_angles[stages][:, read] = gradient
     flat_forces, flat_angles = by_forces.reshape(stages, -1), by_angles.reshape(stages + 1, -1)
-    weights = (step * np.vstack([tableau.a, tableau.b]).T).astype(sines.dtype, order="C")
     for i in range(last, -1, -1):
         np.matmul(weights[i, i + 1:], flat_angles[i + 1:], out=flat_forces[i])
         if i == last:  # only the oscillators that were read depend on the last force
