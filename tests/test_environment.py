@@ -19,7 +19,7 @@ def pinned():
     """Return {name: version} of what the project imports or calls, and of what those need."""
     direct, needed = (files.ROOT / "requirements.txt").read_text().split("# What those need")
     return [{canonicalize_name(name): Version(version)
-             for name, version in re.findall(r"^([\w.-]+)==(\S+)$", part, re.M)}
+             for name, version in re.findall(r"^([\w.-]+)==([\w.+]+)", part, re.M)}
             for part in (direct, needed)]
 
 
