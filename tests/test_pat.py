@@ -1,4 +1,4 @@
-"""Physics-aware training: the device's values forward, the model's derivatives backward; no more."""
+"""Physics-aware training: the device's values forward, the model's derivatives backward."""
 
 import copy
 
@@ -71,7 +71,7 @@ def test_toy_gaps_follow_the_closed_form(depth):
 
 
 def test_two_different_layers_give_the_gradients_worked_out_by_hand():
-  # Device a * sin(x), model a * sin(1.1 x): its Jacobian is taken at what was measured.
+    # Device a * sin(x), model a * sin(1.1 x): its Jacobian is taken at what was measured.
     f = physics_aware(wave_device, wave_model)
     x, a, b = (double(v).requires_grad_() for v in (0.4, 1.7, -0.8))
     middle = f(x, a)
