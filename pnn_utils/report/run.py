@@ -3,7 +3,7 @@
 The py:percent source is converted in memory, given the parameters of its section in params.yaml,
 executed by papermill from the project's root, stripped of everything that changes from run to run,
 and written as ``notebooks/NN_name.ipynb``. With ``--quick`` no parameter is given: the notebook's
-own defaults are the quick setting.
+own defaults are the quick setting. ``--set name=value`` changes a parameter for this run.
 """
 
 import argparse
@@ -13,6 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from ruamel.yaml import YAML, YAMLError
+
 from pnn_utils import files
 
 PARAMS = files.ROOT / "params.yaml"
@@ -20,21 +22,19 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
-def run_notebook(source, quick=False, params=PARAMS, folder=files.NOTEBOOKS, scheduler=None):
+def run_notebook(source, quick=False, params=PARAMS, folder=files.NOTEBOOKS, **changes):
     """Execute a notebook; return the path of the .ipynb that is written into `folder`.
 
-    `scheduler` is where its sweeps run (see `pnn_utils.experiment.sweep`), for a notebook that has
-    this parameter. If a cell fails, papermill's error is raised, an older .ipynb stays as it was,
-    and the failed notebook lies in a temporary folder that the message names.
+    `changes` are further parameters, which it must have. If a cell fails, papermill's error is
+    raised, an older .ipynb stays as it was, and the failed notebook lies in a temporary folder
+    that the message names.
     """
     import jupytext
     import nbformat
     import papermill
 
     source, notebook = Path(source), jupytext.read(source)
-    values = {} if quick else read_parameters(source.stem, params)
-    if scheduler is not None:
-        values["scheduler"] = scheduler
+    values = ({} if quick else read_parameters(source.stem, params)) | changes
     declared = papermill.inspect_notebook(notebook)
     for name in values:
         if name not in declared:
@@ -62,8 +62,6 @@ def read_parameters(name, params=PARAMS):
     ValueError
         If the file is not YAML, or has no section of this name made of names and values.
     """
-    from ruamel.yaml import YAML, YAMLError
-
     try:
         return dict(YAML(typ="safe").load(Path(params))[name] or {})
     except (YAMLError, UnicodeDecodeError) as error:
@@ -104,17 +102,21 @@ def normalise(notebook):
     return notebook
 
 
-def main():
+def main(arguments=None):
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m pnn_utils.report.run")
     parser.add_argument("notebooks", nargs="*", type=Path, help="default: all, in order")
     parser.add_argument("--quick", action="store_true", help="run at the notebooks' defaults")
-    parser.add_argument("--scheduler", help="where sweeps run: serial, processes, tcp://host:port")
-    options = parser.parse_args()
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--scheduler", dest="set", action="append", type="scheduler={}".format,
+                        help="where sweeps run: serial, processes, tcp://host:port")
+    options = parser.parse_args(arguments)
+    changes = dict(change.partition("=")[::2] for change in options.set)
+    changes = {name: YAML(typ="safe").load(text) for name, text in changes.items()}
     for source in options.notebooks or sorted(files.SOURCES.glob("[0-9]*.py")):
         print(f"{source.stem} ...", flush=True)
         try:
-            print(f"  wrote {run_notebook(source, options.quick, scheduler=options.scheduler)}")
+            print(f"  wrote {run_notebook(source, options.quick, **changes)}", flush=True)
         except Exception as error:  # whatever a notebook raises, its traceback in the message
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
             return 1
