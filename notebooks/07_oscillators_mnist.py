@@ -127,6 +127,15 @@ def trained_numbers(network):
     return sum(parameter.numel() for parameter in network.parameters())
 
 
+def tested(network):
+    if isinstance(network, Oscillating):
+        network.set_mode("device")
+    x, y = loaded(False, n_test)
+    with torch.no_grad():
+        predicted = network(x).argmax(1)
+    return {"predicted": predicted.tolist(), "accuracy": float((predicted == y).double().mean())}
+
+
 # %%
 def trial(kind, seed, learning_rate, epochs, final=True):
     x, y = loaded(True, n_train)
@@ -141,15 +150,10 @@ def trial(kind, seed, learning_rate, epochs, final=True):
     if final:
         some = kept[:n_valid]  # training images, unchanged, as many as are held out
         result["training"] = accuracy(network, x[some], y[some])
-        test_x, test_y = loaded(False, n_test)
+        result |= tested(network)
+        result["passes"] = sum(device.passes for device in devices)
         if devices:
-            network.set_mode("device")
             result["weights"] = {name: w.tolist() for name, w in network.state_dict().items()}
-        with torch.no_grad():
-            predicted = network(test_x).argmax(1)
-        result |= {"predicted": predicted.tolist(),
-                   "accuracy": float((predicted == test_y).double().mean()),
-                   "passes": sum(device.passes for device in devices)}
     return result
 
 
