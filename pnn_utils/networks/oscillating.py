@@ -9,7 +9,6 @@ import torch
 
 from pnn_utils.networks.chain import Network
 from pnn_utils.pat import PhysicalLayer
-from pnn_utils.systems.oscillators.model import pack
 
 
 class Oscillating(Network):
@@ -43,7 +42,9 @@ class Oscillating(Network):
             scale = bound or 1 / math.sqrt(size)
             square = scale * (2 * torch.rand(size, size, generator=generator) - 1)
             drives = scale * (2 * torch.rand(size, generator=generator) - 1)
-            theta = torch.cat([pack(square), drives])
+            rows, columns = torch.triu_indices(size, size, 1)
+            couplings = (square[rows, columns] + square[columns, rows]) / 2
+            theta = torch.cat([couplings, drives])
             self.layers.append(PhysicalLayer(device, model, theta, mode, shared=True))
         self.factor = torch.nn.Parameter(torch.tensor(float(factor)))
 
