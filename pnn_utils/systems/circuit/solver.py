@@ -182,8 +182,9 @@ def _end_of_step(w, g, a_w, a_g, d_w, d_g, q_old, c):
 
 
 @compiled(**INLINE)
-def _substep(i, v, w, g, n, excess, u, p, c):
+def _substep(state, u, p, c):
     """Advance i, v, w, g, the resistive current and the excess charge by one substep."""
+    i, v, w, g, n, excess = state
     # Falls of drain and gate voltage per ampere out of the drain, constant and rising.
     d_w, d_g, a_w, a_g = -p[2, 5], -p[3, 5], -p[2, 6], -p[3, 6]
     i1 = p[0, 0] * i + p[0, 1] * v + p[0, 2] * w + p[0, 3] * g + p[0, 4] * u
@@ -208,26 +209,29 @@ def _read(value, slope, late, substeps, out):
                        + f * f * ((1.0 + 2.0 * rest) * value[k + 1] - rest * slope[k + 1]))
 
 
+@compiled(**INLINE)
+def _keep(state, slopes, value, slope, at):
+    i, v, w = state[:3]
+    load, rise_per_ampere = slopes
+    value[at] = v
+    slope[at] = (i - (v - w) * load) * rise_per_ampere
+
+
 @compiled(**OPTIONS)
 def _simulate(drive, late, substeps, network, c, slopes, out):
     rows, samples = drive.shape
-    load, rise_per_ampere = slopes
-    state = np.empty((2, 6))
     value = np.zeros((2, (samples + 1) * substeps + 1))
     slope = np.zeros_like(value)
     # Two rows at a time: the processor works on one while it waits for a root of the other.
     for first in range(0, rows, 2):
-        pair = range(min(2, rows - first))
-        state[:] = 0.0
+        second = min(first + 1, rows - 1)  # an odd last row is its own partner
+        one = two = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
         for sample in range(samples + 1):
             now = min(sample, samples - 1)
             for step in range(sample * substeps, (sample + 1) * substeps):
-                for k in pair:
-                    i, v, w, g, n, q = state[k]
-                    u = drive[first + k, now]
-                    i, v, w, g, n, q = _substep(i, v, w, g, n, q, u, network, c)
-                    state[k] = i, v, w, g, n, q
-                    value[k, step + 1] = v
-                    slope[k, step + 1] = (i - (v - w) * load) * rise_per_ampere
-        for k in pair:
-            _read(value[k], slope[k], late[first + k], substeps, out[first + k])
+                one = _substep(one, drive[first, now], network, c)
+                two = _substep(two, drive[second, now], network, c)
+                _keep(one, slopes, value[0], slope[0], step + 1)
+                _keep(two, slopes, value[1], slope[1], step + 1)
+        _read(value[0], slope[0], late[first], substeps, out[first])
+        _read(value[1], slope[1], late[second], substeps, out[second])
