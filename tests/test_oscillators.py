@@ -1,4 +1,4 @@
-"""Physics and mathematics of the coupled oscillators: order conditions, reference solutions, energy, gradients."""
+"""Physics and mathematics of the coupled oscillators: solutions, orders, energy, gradients."""
 
 import numpy as np
 import pytest
@@ -7,19 +7,32 @@ from scipy.integrate import solve_ivp
 from scipy.special import ellipk
 
 from pnn_utils.pat import PhysicalLayer
-from pnn_utils.systems.oscillators import solver as oscillator_numerics
-from pnn_utils.systems.oscillators.solver import REST_4, STOERMER_8, n_couplings, stoermer
 from pnn_utils.systems.oscillators.device import Oscillators
-from pnn_utils.systems.oscillators.model import OscillatorModel, force_matrix, motion, pack, release
+from pnn_utils.systems.oscillators.model import OscillatorModel, motion, pack
+from pnn_utils.systems.oscillators.solver import STOERMER_8, force_matrix, n_couplings, stoermer
 
-TABLEAUS = {"REST_4": REST_4, "STOERMER_8": STOERMER_8, "two steps": stoermer(2, 0)}
+TABLEAUS = {"STOERMER_8": STOERMER_8, "two steps": stoermer(2, 0)}
+
+
+def with_method(part, tableau):
+    """The same device or model, integrated by another method."""
+    part.tableau = tableau
+    return part
+
+
+def release(angles, couplings, drives, duration=0.5, tableau=STOERMER_8, n_read=None):
+    """The model's angles some time after a release from rest; couplings packed or a matrix C."""
+    model = with_method(OscillatorModel(angles.shape[1], n_read, duration), tableau)
+    couplings = pack(couplings) if couplings.ndim == 2 else couplings
+    return model(angles, torch.cat([couplings, drives]))
 
 
 def network(n_oscillators, scale=1.0, rows=4, seed=0, dtype=torch.float64):
     """Initial angles, a couplings matrix C that is not symmetric, and drives."""
     generator = torch.Generator().manual_seed(seed)
     shapes = (rows, n_oscillators), (n_oscillators, n_oscillators), (n_oscillators,)
-    angles, couplings, drives = (torch.randn(shape, generator=generator, dtype=dtype) for shape in shapes)
+    angles, couplings, drives = (torch.randn(shape, generator=generator, dtype=dtype)
+                                 for shape in shapes)
     return angles, scale * couplings, drives
 
 
@@ -34,14 +47,19 @@ def accurate(q, couplings, drives, times, slope=1.0):
     n = q.size
 
     def slopes(_, state):
-        return np.concatenate([state[n:], acceleration(state[:n].reshape(q.shape), couplings, drives, slope).ravel()])
+        force = acceleration(state[:n].reshape(q.shape), couplings, drives, slope)
+        return np.concatenate([state[n:], force.ravel()])
 
-    solution = solve_ivp(slopes, (0, times[-1]), np.concatenate([q.ravel(), np.zeros(n)]), "DOP853", times, rtol=1e-12, atol=1e-13)
+    start = np.concatenate([q.ravel(), np.zeros(n)])
+    solution = solve_ivp(slopes, (0, times[-1]), start, "DOP853", times, rtol=1e-12, atol=1e-13)
     return tuple(part.T.reshape(len(times), *q.shape) for part in np.split(solution.y, 2))
 
 
 def energy(q, velocity, couplings, drives):
-    """Energy of uncoupled oscillators. Coupled ones conserve none: J_ij cos q_j, how q_j changes the force on i, has no symmetry."""
+    """Energy of uncoupled oscillators.
+
+    Coupled ones conserve none: J_ij cos q_j, how q_j changes the force on i, has no symmetry.
+    """
     return (velocity**2 / 2 - np.cos(q) - drives * q).sum(-1)
 
 
@@ -49,14 +67,15 @@ def slope_of(errors, steps):
     return np.polyfit(np.log(steps), np.log(errors), 1)[0]
 
 
-# --- reference solutions ----------------------------------------------------------------------------------------------
+# --- reference solutions -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("scale", [0.1, 0.5])
 def test_angles_and_velocities_agree_with_dop853(scale):
     q, couplings, drives = network(30, scale)
     expected = accurate(q.numpy(), couplings.numpy(), drives.numpy(), [0.2, 0.5])
-    for found, right in zip(motion(q, couplings, drives, [0.2, 0.5], stoermer(120, 6)), expected, strict=True):
+    moved = motion(q, couplings, drives, [0.2, 0.5], stoermer(120, 6))
+    for found, right in zip(moved, expected, strict=True):
         assert np.abs(found.numpy() - right).max() < 1e-8
 
 
@@ -69,11 +88,13 @@ def test_default_is_far_more_accurate_than_the_input_noise():
 def test_device_solves_the_equation_with_the_gap():
     q, couplings, drives = network(12, 0.4)
     theta = torch.cat([pack(couplings), drives]).numpy()
-    device = Oscillators(seed=3, n_oscillators=12, input_noise=0.0, tableau=stoermer(80, 6))
+    device = with_method(Oscillators(seed=3, n_oscillators=12, input_noise=0.0), stoermer(80, 6))
     errors = np.zeros((12, 12))
     errors[np.triu_indices(12, 1)] = device.coupling_errors
-    right = accurate(q.numpy(), couplings.numpy() + errors + errors.T, drives.numpy(), [0.5], slope=1.1)[0][0]
-    assert np.abs(device(q.numpy(), theta) - right).max() < 1e-6  # the copy's coupling errors are float32 numbers
+    real = couplings.numpy() + errors + errors.T
+    right = accurate(q.numpy(), real, drives.numpy(), [0.5], slope=1.1)[0][0]
+    # The copy's coupling errors are float32 numbers.
+    assert np.abs(device(q.numpy(), theta) - right).max() < 1e-6
     plain = accurate(q.numpy(), couplings.numpy(), drives.numpy(), [0.5])[0][0]
     assert np.abs(plain - right).max() > 0.05  # the gap is not lost in the tolerance
 
@@ -89,10 +110,13 @@ def test_agreement_with_torchdiffeq():
         return velocities, -sines + sines @ symmetric - sines * symmetric.sum(0) + drives
 
     times = torch.tensor([0.0, 0.5], dtype=torch.float64)
-    tight = torchdiffeq.odeint(slopes, (q, torch.zeros_like(q)), times, method="dopri5", rtol=1e-10, atol=1e-11)[0][-1]
+    start = q, torch.zeros_like(q)
+    tight = torchdiffeq.odeint(slopes, start, times, method="dopri5", rtol=1e-10, atol=1e-11)
+    tight = tight[0][-1]
     assert (release(q, couplings, drives, tableau=stoermer(120, 6)) - tight).abs().max() < 1e-7
-    # Its "rk4" is the 3/8 rule: another method of the same order, hence agreement within its error only.
-    coarse = torchdiffeq.odeint(slopes, (q, torch.zeros_like(q)), times, method="rk4", options={"step_size": 0.1})[0][-1]
+    # Its "rk4" is the 3/8 rule: of the same order, hence agreement within its error only.
+    steps = {"step_size": 0.1}
+    coarse = torchdiffeq.odeint(slopes, start, times, method="rk4", options=steps)[0][-1]
     assert 1e-9 < (coarse - tight).abs().max() < 1e-3
     assert (release(q, couplings, drives) - tight).abs().max() < (coarse - tight).abs().max()
 
@@ -101,8 +125,9 @@ def test_agreement_with_torchdiffeq():
 def test_uncoupled_pendulum_has_the_period_of_the_elliptic_integral(amplitude):
     period = 4 * ellipk(np.sin(amplitude / 2) ** 2)
     q = torch.tensor([[amplitude, amplitude]], dtype=torch.float64)
-    nothing = torch.zeros(1, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
-    (quarter, half, whole), (_, still, _) = motion(q, *nothing, [period / 4, period / 2, period], stoermer(800, 4))
+    nothing = torch.zeros(2, 2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+    times = [period / 4, period / 2, period]
+    (quarter, half, whole), (_, still, _) = motion(q, *nothing, times, stoermer(800, 4))
     assert quarter.abs().max() < 1e-6 and still.abs().max() < 1e-6
     assert (half + q).abs().max() < 1e-6 and (whole - q).abs().max() < 1e-6
 
@@ -113,16 +138,18 @@ def test_without_couplings_oscillators_ignore_each_other_and_with_them_they_do_n
     moved[:, 0] += 1
     alone = [release(x, torch.zeros_like(couplings), drives)[:, 1:] for x in (q, moved)]
     assert torch.equal(*alone)
-    assert (release(q, couplings, drives)[:, 1:] - release(moved, couplings, drives)[:, 1:]).abs().min() > 1e-6
+    together = [release(x, couplings, drives)[:, 1:] for x in (q, moved)]
+    assert (together[0] - together[1]).abs().min() > 1e-6
 
 
 def test_equal_angles_feel_no_coupling():
     _, couplings, _ = network(9)
-    q, drives = torch.full((1, 9), 0.7, dtype=torch.float64), torch.full((9,), 0.3, dtype=torch.float64)
+    q = torch.full((1, 9), 0.7, dtype=torch.float64)
+    drives = torch.full((9,), 0.3, dtype=torch.float64)
     assert (release(q, couplings, drives) - release(q, 0 * couplings, drives)).abs().max() < 1e-13
 
 
-# --- order, energy, symmetry ------------------------------------------------------------------------------------------
+# --- order, energy, symmetry ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("differences, order", [(0, 2), (2, 3), (3, 4), (4, 5), (5, 5)])
@@ -137,46 +164,10 @@ def test_order_of_the_stoermer_methods(differences, order):
 
 
 def test_times_may_be_numbers_or_a_tensor():
-    q, couplings, drives = torch.rand(2, 4), torch.rand(6), torch.rand(4)
-    for listed, tensor in zip(motion(q, couplings, drives, [0.0, 0.25, 0.5]), motion(q, couplings, drives, torch.linspace(0, 0.5, 3)), strict=True):
-        assert torch.equal(listed, tensor)
-
-
-def test_local_order_of_the_one_step_method():
-    q, couplings, drives = network(15, 1.0)
-    times = np.array([0.1, 0.14, 0.2, 0.28])
-    found, right = (motion(q, couplings, drives, times, tableau) for tableau in (REST_4, stoermer(200, 6)))
-    for part, order in enumerate((10, 7)):  # angles, velocities
-        errors = (found[part] - right[part]).abs().amax((1, 2)).numpy()
-        assert slope_of(errors, times) == pytest.approx(order, abs=0.3)
-
-
-def rooted_trees(size):
-    """All rooted trees with `size` vertices, each the sorted tuple of its branches."""
-    def forests(total, largest):
-        if total == 0:
-            yield ()
-        for first in range(min(total, largest), 0, -1):
-            for tree in rooted_trees(first):
-                yield from (tuple(sorted((tree, *rest))) for rest in forests(total - first, first))
-
-    return sorted(set(forests(size - 1, size - 1)))
-
-
-def exact_weight(tree):
-    """Coefficient of t^(2 size) in q(t): each vertex integrates the product of its branches twice, from rest."""
-    size = str(tree).count("(")
-    return np.prod([exact_weight(branch) for branch in tree]) / ((2 * size - 1) * 2 * size)
-
-
-def test_one_step_method_meets_one_condition_per_rooted_tree():
-    def branches(tree):
-        return np.prod([REST_4.a @ branches(branch) for branch in tree], axis=0) * np.ones(4)
-
-    assert [len(rooted_trees(n)) for n in range(1, 6)] == [1, 1, 2, 4, 9]
-    for size in range(1, 6):
-        misses = [abs(REST_4.b @ branches(tree) / exact_weight(tree) - 1) for tree in rooted_trees(size)]
-        assert max(misses) < 1e-14 if size <= 4 else max(misses) > 1e-3
+    q, couplings, drives = torch.rand(2, 4), torch.rand(4, 4), torch.rand(4)
+    listed, tensor = (motion(q, couplings, drives, times)
+                      for times in ([0.0, 0.25, 0.5], torch.linspace(0, 0.5, 3)))
+    assert all(torch.equal(one, other) for one, other in zip(listed, tensor, strict=True))
 
 
 def test_energy_of_uncoupled_oscillators_drifts_with_the_order_of_the_method():
@@ -184,48 +175,52 @@ def test_energy_of_uncoupled_oscillators_drifts_with_the_order_of_the_method():
     at_rest, errors = energy(q, 0 * q, None, drives), []
     steps = np.array([16, 24, 32, 48])
     for n in steps:
-        arguments = torch.from_numpy(q), torch.zeros(28, dtype=torch.float64), torch.from_numpy(drives), [1.0], stoermer(n)
-        errors.append(np.abs(energy(*(part[0].numpy() for part in motion(*arguments)), None, drives) - at_rest).max())
+        uncoupled = torch.zeros(8, 8, dtype=torch.float64)
+        moved = motion(torch.from_numpy(q), uncoupled, torch.from_numpy(drives), [1.0],
+                       stoermer(n))
+        angles, velocities = (part[0].numpy() for part in moved)
+        errors.append(np.abs(energy(angles, velocities, None, drives) - at_rest).max())
     assert errors[0] < 1e-3 and slope_of(errors, 1 / steps) > 4.6
 
 
 def test_only_the_symmetric_part_of_the_couplings_acts():
     q, couplings, drives = network(10)
     twist = torch.randn(10, 10, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    assert (release(q, couplings + twist - twist.T, drives) - release(q, couplings, drives)).abs().max() < 1e-13
-    assert (release(q, couplings + twist.diag().diag(), drives) - release(q, couplings, drives)).abs().max() < 1e-13
+    right = release(q, couplings, drives)
+    for idle in (twist - twist.T, twist.diag().diag()):
+        assert (release(q, couplings + idle, drives) - right).abs().max() < 1e-13
 
 
 @pytest.mark.parametrize("size", [2, 3, 15, 16, 17, 256, 300])
 def test_force_matrix_is_symmetric_and_holds_the_couplings_in_their_order(size):
-    couplings = torch.randn(n_couplings(size), generator=torch.Generator().manual_seed(size), dtype=torch.float64)
+    couplings = np.random.default_rng(size).standard_normal(n_couplings(size))
     matrix = force_matrix(couplings, size)
-    rows, columns = np.triu_indices(size, 1)
-    assert torch.equal(matrix, matrix.T) and torch.equal(matrix[rows, columns], couplings)
-    assert (matrix.sum(1) + 1).abs().max() < 1e-12  # equal angles feel the restoring force only
-    assert np.abs(matrix.numpy() - oscillator_numerics.force_matrix(couplings.numpy(), size)).max() < 1e-12  # model and device
+    assert np.array_equal(matrix, matrix.T)
+    assert np.array_equal(matrix[np.triu_indices(size, 1)], couplings)
+    assert np.abs(matrix.sum(1) + 1).max() < 1e-12  # equal angles feel the restoring force only
+    square = torch.tensor(matrix)
+    assert np.array_equal(pack(square).numpy(), couplings)
 
 
-# --- gradients --------------------------------------------------------------------------------------------------------
+# --- gradients -----------------------------------------------------------------------------------
 
 
 def plain(q, couplings, drives, duration, tableau):
     """The same method by autograd, with couplings formed at every stage."""
     forces = []
-    for i in range(tableau.stages):
-        sines = (q + duration**2 * sum(w * f for w, f in zip(tableau.a[i], forces, strict=False))).sin()
+    for row in tableau.a:
+        moved = sum(w * f for w, f in zip(row, forces, strict=False))
+        sines = (q + duration**2 * moved).sin()
         symmetric = (couplings + couplings.T) / 2
-        forces.append(-sines + (symmetric * (sines[:, None, :] - sines[:, :, None])).sum(2) + drives)
+        pulls = symmetric * (sines[:, None, :] - sines[:, :, None])
+        forces.append(-sines + pulls.sum(2) + drives)
     return q + duration**2 * sum(w * f for w, f in zip(tableau.b, forces, strict=True))
 
 
 @pytest.mark.parametrize("name", TABLEAUS)
 @pytest.mark.parametrize("n_oscillators, n_read", [(2, None), (7, 3), (70, 10), (70, 70)])
-@pytest.mark.parametrize("own_drives", [False, True])
-def test_values_and_gradients_equal_those_of_autograd(name, n_oscillators, n_read, own_drives):
-    q, couplings, drives = network(n_oscillators, 0.3)
-    drives = drives + q.flip(0) if own_drives else drives
-    inputs = [x.requires_grad_() for x in (q, couplings, drives.detach())]
+def test_values_and_gradients_equal_those_of_autograd(name, n_oscillators, n_read):
+    inputs = [x.requires_grad_() for x in network(n_oscillators, 0.3)]
     right = plain(*inputs, 0.7, TABLEAUS[name])[:, -(n_read or n_oscillators):]
     found = release(*inputs, 0.7, TABLEAUS[name], n_read)
     torch.testing.assert_close(found, right, rtol=0, atol=1e-12)
@@ -239,28 +234,37 @@ def test_values_and_gradients_equal_those_of_autograd(name, n_oscillators, n_rea
 def test_gradcheck(n_read):
     q, couplings, drives = network(5, rows=2)
     inputs = [x.requires_grad_() for x in (q, pack(couplings), drives)]
-    assert torch.autograd.gradcheck(lambda *x: release(*x, n_read=n_read), inputs, eps=1e-6, atol=1e-8)
+    assert torch.autograd.gradcheck(lambda *x: release(*x, n_read=n_read), inputs, atol=1e-8)
 
 
-@pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (0, 2), (1, 2)])
-def test_gradients_that_are_not_wanted_change_nothing(wanted):
+@pytest.mark.parametrize("wanted", [0, 1])
+def test_a_gradient_that_is_not_wanted_changes_nothing(wanted):
     q, couplings, drives = network(6)
-    every = torch.autograd.grad(release(*(inputs := [x.requires_grad_() for x in (q, pack(couplings).detach(), drives)])).sum(), inputs)
-    some = [x.detach().requires_grad_(i in wanted) for i, x in enumerate(inputs)]
-    release(*some).sum().backward()
-    for i in range(3):
-        assert some[i].grad is None if i not in wanted else torch.equal(some[i].grad, every[i])
+    model, inputs = OscillatorModel(6), (q, torch.cat([pack(couplings), drives]))
+    every = [x.clone().requires_grad_() for x in inputs]
+    some = [x.clone().requires_grad_(i == wanted) for i, x in enumerate(inputs)]
+    for leaves in (every, some):
+        model(*leaves).sum().backward()
+    assert some[1 - wanted].grad is None
+    assert torch.equal(some[wanted].grad, every[wanted].grad)
+
+
+def test_a_graph_that_is_kept_gives_the_same_gradient_twice():
+    q, couplings, drives = (x.requires_grad_() for x in network(6))
+    loss = release(q, couplings, drives).square().sum()
+    first, second = (torch.autograd.grad(loss, (q, couplings), retain_graph=True) for _ in "ab")
+    assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
 
 
 def test_second_derivative_is_refused():
     q, couplings, drives = (x.requires_grad_() for x in network(4))
-    for loss in (release(q, couplings, drives).sum(), release(q, couplings, drives).square().sum()):
-        slope, = torch.autograd.grad(loss, q, create_graph=True)
+    final = release(q, couplings, drives)
+    for loss in (final.sum(), final.square().sum()):
         with pytest.raises(RuntimeError, match="only once"):
-            (slope.sum() + q.sum()).backward()
+            torch.autograd.grad(loss, q, create_graph=True)
 
 
-# --- device and layer -------------------------------------------------------------------------------------------------
+# --- device and layer ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 2e-6), (torch.float64, 1e-14)])
@@ -276,59 +280,55 @@ def test_shared_layer_trains_like_one_with_copies_of_theta():
     q, couplings, drives = network(8, rows=5)
     theta, device = torch.cat([pack(couplings), drives]), Oscillators(ideal=True, n_oscillators=8)
     model = OscillatorModel(8)
+
+    def by_rows(x, rows):
+        return torch.cat([model(x[i:i + 1], rows[i]) for i in range(len(x))])
+
     layers = (PhysicalLayer(device, model, theta, shared=True),
-              PhysicalLayer(device, lambda x, rows: torch.cat([model(x[i:i + 1], rows[i]) for i in range(len(x))]), theta))
+              PhysicalLayer(device, by_rows, theta))
     for layer in layers:
         layer(q).square().sum().backward()
     torch.testing.assert_close(layers[0].theta.grad, layers[1].theta.grad, rtol=0, atol=1e-12)
     x = q.clone().requires_grad_()
     exact = release(x, pack(couplings), drives)
-    torch.testing.assert_close(layers[0](q), exact, rtol=0, atol=1e-13)  # a perfect model: PAT is backpropagation
+    # A perfect model: PAT is backpropagation.
+    torch.testing.assert_close(layers[0](q), exact, rtol=0, atol=1e-13)
 
 
-def testcoupling_errors_and_input_noise_have_the_stated_spread():
+def test_coupling_errors_and_input_noise_have_the_stated_spread():
     device = Oscillators(n_oscillators=200)
     assert device.coupling_errors.std() == pytest.approx(0.2 / np.sqrt(2), rel=0.02)
     # In so short a time that nothing moves, the device reads back the initial angles.
     y = Oscillators(n_oscillators=4, duration=1e-6)(np.zeros((20000, 4)), np.zeros(10))
-    assert y.std(0) == pytest.approx(np.full(4, 0.02), rel=0.03) and np.abs(y.mean(0)).max() < 6 * 0.02 / np.sqrt(20000)
+    assert y.std(0) == pytest.approx(np.full(4, 0.02), rel=0.03)
+    assert np.abs(y.mean(0)).max() < 6 * 0.02 / np.sqrt(20000)
     assert np.abs(np.corrcoef(y.T) - np.eye(4)).max() < 6 / np.sqrt(20000)
 
 
-@pytest.mark.parametrize("knob, value", [("nonlinearity", 0.1), ("coupling_noise", 0.2), ("input_noise", 0.02)])
+@pytest.mark.parametrize("knob, value", [("nonlinearity", 0.1), ("coupling_noise", 0.2),
+                                         ("input_noise", 0.02)])
 def test_each_imperfection_alone_changes_the_reading(knob, value):
     q, couplings, drives = (x.numpy() for x in network(6))
     theta = np.concatenate([couplings[np.triu_indices(6, 1)], drives])
-    ideal, other = (Oscillators(ideal=True, n_oscillators=6, **change)(q, theta) for change in ({}, {knob: value}))
+    ideal, other = (Oscillators(ideal=True, n_oscillators=6, **change)(q, theta)
+                    for change in ({}, {knob: value}))
     assert np.abs(other - ideal).max() > 1e-3
 
 
 def test_reading_fewer_oscillators_gives_the_last_ones():
     q, couplings, drives = network(20, 0.3)
     theta = torch.cat([pack(couplings), drives])
-    every, last = (Oscillators(seed=1, n_oscillators=20, n_read=n)(q.numpy(), theta.numpy()) for n in (None, 4))
+    every, last = (Oscillators(seed=1, n_oscillators=20, n_read=n)(q.numpy(), theta.numpy())
+                   for n in (None, 4))
     assert np.abs(every[:, -4:] - last).max() < 1e-13
 
 
 @pytest.mark.parametrize("call, words", [
-    (lambda: Oscillators(n_oscillators=1), "n_oscillators = 1"),
-    (lambda: Oscillators(n_oscillators=5, n_read=6), "n_read = 6"),
-    (lambda: stoermer(1), "steps = 1"),
-    (lambda: stoermer(8, 9), "differences = 9"),
-    (lambda: release(torch.zeros(2, 4), torch.zeros(5), torch.zeros(4)), "do not belong together"),
-    (lambda: release(torch.zeros(2, 4), torch.zeros(6), torch.zeros(2, 3)), "do not belong together"),
-    (lambda: OscillatorModel(4)(torch.zeros(2, 4), torch.zeros(2, 10)), r"theta has shape \(2, 10\)"),
+    (lambda: Oscillators(n_oscillators=1), "n_oscillators is 1"),
+    (lambda: Oscillators(n_oscillators=5, n_read=6), "n_read is 6"),
+    (lambda: OscillatorModel(4)(torch.zeros(2, 4), torch.zeros(2, 10)), r"shape \(2, 10\)"),
+    (lambda: OscillatorModel(4)(torch.zeros(2, 4), torch.zeros(10).double()), "float64"),
 ])
 def test_what_cannot_be_meant_is_refused(call, words):
     with pytest.raises(ValueError, match=words):
         call()
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_cuda_agrees_with_the_processor():
-    inputs = [x.requires_grad_() for x in network(50, 0.2)]
-    there = [x.detach().cuda().requires_grad_() for x in inputs]
-    for arguments in (inputs, there):
-        release(*arguments, n_read=10).square().sum().backward()
-    for one, other in zip(inputs, there, strict=True):
-        torch.testing.assert_close(one.grad, other.grad.cpu(), rtol=0, atol=1e-10)
