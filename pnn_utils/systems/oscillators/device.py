@@ -113,7 +113,7 @@ class Oscillators(PhysicalSystem):
         reuse = self._matrix is not None and self._matrix.dtype == couplings.dtype
         self._matrix = matrix = force_matrix(couplings, size, self._matrix if reuse else None)
         final = angles[:, -n_read:].copy()
-        slope, step = angles.dtype.type(1 + p.nonlinearity), p.duration**2
+        slope, step = angles.dtype.type(1 + p.nonlinearity), p.duration * p.duration
         for first in range(0, len(angles), 512):  # bounds the memory of the stages
             part = slice(first, first + 512)
             # s q obeys the same equation with s times the force.
