@@ -10,8 +10,8 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,19 +32,14 @@ PROGRAMS = {"ngspice": "ngspice", "chromium": "chromium", "chromedriver": "chrom
 KEY = "pnn_utils"  # one key: safetensors writes several in an order that changes from run to run
 
 
-def program(name):
-    """Return the path of an optional program, or None where it is not installed."""
-    return shutil.which(name)
+program = shutil.which  # program(name): its path, or None where it is not installed
 
 
 def missing(*names):
     """Say which of these optional programs are not installed, and how to get them; "" if none."""
-    absent = [name for name in names if program(name) is None]
-    if not absent:
-        return ""
-    packages = " ".join(PROGRAMS[name] for name in absent)
-    verb = "is" if len(absent) == 1 else "are"
-    return f"{' and '.join(absent)} {verb} not installed (Debian: apt-get install {packages})"
+    absent = {name: PROGRAMS[name] for name in names if program(name) is None}
+    how = f"(Debian: apt-get install {' '.join(absent.values())})"
+    return f"not installed: {', '.join(absent)} {how}" if absent else ""
 
 
 @contextlib.contextmanager
@@ -62,16 +57,11 @@ def atomic_path(path):
     path = Path(path)
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
         try:
             yield temporary
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o666 & ~umask)  # mkstemp's files are readable by their owner only
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -83,18 +73,22 @@ def naming(path):
     try:
         yield
     except OSError as error:
-        beside = str(Path(path).parent / f".{Path(path).name}.")
-        ours = error.filename is None or str(error.filename).startswith(beside)
-        if error.errno is None or not ours:
+        beside = str(path.with_name(f".{path.name}."))
+        if error.errno is None or not str(error.filename or beside).startswith(beside):
             raise
         why = f"{error.strerror}; it was not written"
         raise type(error)(error.errno, why, str(path)) from error
 
 
+def write_bytes(path, content):
+    """Write `content` to `path`, whole or not at all; raises as `atomic_path`."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)  # Python's own errors say what the system reported
+
+
 def write_text(path, text):
     """Write `text` as UTF-8 to `path`, whole or not at all; raises as `atomic_path`."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_bytes(path, text.encode())
 
 
 def write_json(path, content):
@@ -118,9 +112,7 @@ def save_tensors(path, tensors, about):
     tensors = {name: value.detach().contiguous() for name, value in tensors.items()}
     text = json.dumps(about)
     metadata = {KEY: json.dumps({"about": text, "sha256": _digest(tensors, text)})}
-    content = safetensors.torch.save(tensors, metadata=metadata)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content)  # Python's own errors say what the system reported
+    write_bytes(path, safetensors.torch.save(tensors, metadata=metadata))
 
 
 def load_tensors(path):
@@ -135,12 +127,11 @@ def load_tensors(path):
     """
     import safetensors
 
+    os.stat(path)  # raises FileNotFoundError
     try:
         with safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except FileNotFoundError:
-        raise
     except Exception as error:  # what the reader raises depends on where the bytes are damaged
         raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
     if KEY not in metadata:
@@ -148,18 +139,16 @@ def load_tensors(path):
                          f"{sorted(metadata) or 'nothing'}; expected {KEY!r}")
     try:
         contents = json.loads(metadata[KEY])
-        text, digest = contents["about"], contents["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged: its metadata cannot be read ({error!r})") from error
-    if _digest(tensors, text) != digest:
-        raise ValueError(f"{path} is damaged: its contents have another SHA-256 than it says")
-    return tensors, json.loads(text)
+        if _digest(tensors, contents["about"]) != contents["sha256"]:
+            raise ValueError("its contents have another SHA-256 than it says")
+        return tensors, json.loads(contents["about"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged: {error!r}") from error
 
 
 def _digest(tensors, text):
     digest = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        value = tensors[name]
+    for name, value in sorted(tensors.items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.cpu().numpy().tobytes())
     return digest.hexdigest()

@@ -54,7 +54,7 @@ def test_partial_or_altered_file_is_never_used(sandbox, broken):
     (sandbox / "file.bin").write_bytes(broken)
     with pytest.raises(RuntimeError, match="no source"):
         fetch.fetch("mnist")
-    assert list((files.RAW / "mnist").iterdir()) == []
+    assert list(files.RAW.rglob("*")) == []
 
 
 def test_altered_file_in_place_is_reported_and_fetched_again(sandbox):
@@ -104,11 +104,11 @@ def test_vowels_fall_back_to_peterson_and_barney(sandbox, capsys):
     assert task.train_x.shape == (210, 12) and task.test_x.shape == (49, 12)
 
 
-def test_image_sets_of_equal_file_names_are_told_apart(sandbox):
-    (sandbox / "fashion_mnist").mkdir()
-    (sandbox / "fashion_mnist" / "file.bin").write_bytes(CONTENT)
-    with pytest.raises(RuntimeError):
-        fetch.fetch("mnist")
+def test_image_sets_of_equal_file_names_are_told_apart_by_their_checksums(sandbox):
+    for folder, content in (("fashion_mnist", b"clothes"), ("mnist", CONTENT), ("z", b"others")):
+        (sandbox / folder).mkdir()
+        (sandbox / folder / "file.bin").write_bytes(content)
+    assert (fetch.fetch("mnist") / "file.bin").read_bytes() == CONTENT
 
 
 def test_bad_copy_in_the_mirror_does_not_hide_a_good_one(sandbox):
@@ -172,7 +172,7 @@ def test_failing_fallback_is_an_error_that_names_it(sandbox, monkeypatch):
     monkeypatch.setattr(fetch, "peterson_barney_table", broken)
     with pytest.raises(RuntimeError, match="no parselmouth here"):
         fetch.fetch("vowels")
-    assert list((files.RAW / "vowels").iterdir()) == []
+    assert list(files.RAW.rglob("*")) == []
 
 
 def test_real_table_replaces_the_fallback(sandbox, monkeypatch):
@@ -210,7 +210,7 @@ def test_errors_name_the_file_that_was_not_written(tmp_path):
 def test_optional_programs_are_found_in_one_place_and_named_when_missing(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert files.program("ngspice") is None
-    assert files.missing("ngspice") == "ngspice is not installed (Debian: apt-get install ngspice)"
+    assert files.missing("ngspice") == "not installed: ngspice (Debian: apt-get install ngspice)"
     assert "chromium-driver" in files.missing("chromium", "chromedriver")
     (tmp_path / "ngspice").write_text("#!/bin/sh\n")
     (tmp_path / "ngspice").chmod(0o755)

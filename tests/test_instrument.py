@@ -225,7 +225,9 @@ def test_a_dead_instrument_stops_the_training_which_resumes_exactly(tmp_path):
     assert [row["loss"] for row in again] == [row["loss"] for row in history]
 
 
-def test_unknown_faults_are_refused():
-    for rates in ({"fire": 0.1}, {"error": 0.8, "hang": 0.4}, {"error": -0.1}, {"error": np.nan}):
-        with pytest.raises(ValueError, match="rates are"):
-            Faulty(product, 3, rates)
+def test_faults_that_cannot_be_are_refused():
+    for rates in ({"error": 0.8, "hang": 0.4}, {"error": -0.1}, {"error": np.nan}):
+        with pytest.raises(ValueError, match="(?i)probabilities"):
+            Faulty(product, 3, rates)(*controls())
+    with pytest.raises(KeyError, match="fire"):
+        Faulty(product, 3, {"fire": 1})(*controls())

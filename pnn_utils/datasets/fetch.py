@@ -7,8 +7,8 @@ names is tried first. A file takes its place only when it is whole and its check
 
 import contextlib
 import gzip
+import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,13 +16,12 @@ import tomllib
 from pathlib import Path
 
 from pnn_utils import files
-from pnn_utils.files import atomic_path, sha256, write_text
+from pnn_utils.files import sha256, write_bytes, write_text
 
 SETS = tomllib.loads(Path(__file__).with_name("sources.toml").read_text(encoding="utf-8"))
 SOURCES = {name: known["sources"] for name, known in SETS.items()}
 FILES = {name: known["files"] for name, known in SETS.items()}  # name: SHA-256
 MIRROR = "PNN_DATA_MIRROR"
-CONNECT_S, READ_S, COMMAND_S = 5, 60, 600  # s; without internet the next source's turn comes soon
 FALLBACK = "peterson_barney1952.tsv"  # made here where no source has Hillenbrand's vowels
 
 
@@ -37,17 +36,16 @@ def fetch(name):
         If no source has the files: lists all that were tried, and how to supply them by hand.
     """
     folder, tried = files.RAW / _known(name), []
-    folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.glob(".*.part"):  # of a killed fetch
         leftover.unlink(missing_ok=True)
     for source in (MIRROR, *SOURCES[name]):
         if missing := _missing(name):
             problems = []
             with tempfile.TemporaryDirectory(prefix="pnn-data-") as scratch, _noting(problems):
-                for file, candidate in _candidates(source, name, missing, Path(scratch)):
+                for file, candidate in _candidates(source, missing, Path(scratch)):
                     with _noting(problems, f"{candidate.name}: "):
                         _unpack(candidate, folder / file, FILES[name][file])
-            tried.append(f"{source.strip()}: {'; '.join(problems) or 'asked'}")
+            tried.append(f"  - {source.strip()}: {'; '.join(problems) or 'asked'}")
     if missing := _missing(name):
         message = _help_text(name, missing, tried)
         if name != "vowels":
@@ -56,7 +54,6 @@ def fetch(name):
             write_text(folder / FALLBACK, peterson_barney_table())
             path(name, FALLBACK)
         except Exception as error:  # whatever is wrong with the package, it has no table
-            (folder / FALLBACK).unlink(missing_ok=True)
             raise RuntimeError(f"{message}\nThe fallback failed too: {error!r}") from error
         print(f"{message}\nFALLBACK in use: Peterson & Barney (1952), not Hillenbrand (1995)")
     else:
@@ -97,12 +94,13 @@ def peterson_barney_table():
     return call(call("Create formant table (Peterson & Barney 1952)"), "List", False)
 
 
-def _candidates(source, name, wanted, scratch):
+def _candidates(source, wanted, scratch):
     """Yield (file, path of what may be it), plain or gzipped, unchecked; may raise anything."""
     if "{file}" in source:
         import pooch
 
-        download = pooch.HTTPDownloader(sys.stderr.isatty(), timeout=(CONNECT_S, READ_S))
+        # At most 5 s to connect, 60 s to read: without internet the next source's turn comes soon.
+        download = pooch.HTTPDownloader(sys.stderr.isatty(), timeout=(5, 60))
         for file in wanted:
             download(source.format(file=file), str(scratch / file), None)
             yield file, scratch / file
@@ -112,15 +110,12 @@ def _candidates(source, name, wanted, scratch):
         raise FileNotFoundError(f"{folder} is not a folder")
     if source != MIRROR:
         done = subprocess.run(source, shell=True, cwd=scratch, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, timeout=COMMAND_S)
+                              stderr=subprocess.STDOUT, text=True, timeout=600)
         if done.returncode:
             raise RuntimeError(f"exit status {done.returncode}: {done.stdout}")
-    others = FILES.keys() - {name}  # both image sets use the same file names
-    for file in wanted:
-        found = [*folder.rglob(file), *folder.rglob(f"{file}.gz")]
-        for candidate in sorted(found, key=lambda found: (name not in found.parts, found)):
-            if not others & set(candidate.relative_to(folder).parts[:-1]):
-                yield file, candidate
+    for file in wanted:  # both image sets use the same file names: checksums tell them apart
+        for candidate in sorted([*folder.rglob(file), *folder.rglob(f"{file}.gz")]):
+            yield file, candidate
 
 
 def _known(name):
@@ -136,14 +131,13 @@ def _missing(name):
 
 
 def _unpack(candidate, target, digest):
-    """Give `candidate`, unpacked, the name `target` if it then has the right checksum."""
-    with open(candidate, "rb") as file:
-        opener = gzip.open if file.read(2) == b"\x1f\x8b" else open
-    with atomic_path(target) as temporary:
-        with opener(candidate, "rb") as packed, open(temporary, "wb") as whole:
-            shutil.copyfileobj(packed, whole)
-        if (found := sha256(temporary)) != digest:
-            raise ValueError(f"SHA-256 {found} instead of {digest}")
+    """Write what `candidate` holds, unpacked, to `target` if it has the right checksum."""
+    content = candidate.read_bytes()
+    if content.startswith(b"\x1f\x8b"):
+        content = gzip.decompress(content)
+    if (found := hashlib.sha256(content).hexdigest()) != digest:
+        raise ValueError(f"SHA-256 {found} instead of {digest}")
+    write_bytes(target, content)
 
 
 @contextlib.contextmanager
@@ -158,11 +152,9 @@ def _noting(problems, prefix=""):
 
 def _help_text(name, missing, tried):
     return "\n".join([
-        f"{name}: no source has {', '.join(missing)}. Tried:",
-        *(f"  - {attempt}" for attempt in tried),
-        "To supply the files by hand, put them (or .gz of them) into a folder and set "
-        f"PNN_DATA_MIRROR to it, or put them into data/raw/{name}; "
-        f"then run: python -m pnn_utils.datasets.fetch {name}. Expected:",
+        f"{name}: no source has {', '.join(missing)}. Tried:", *tried,
+        f"To supply the files by hand, put them (or .gz of them) into a folder, set {MIRROR} to "
+        f"it and run: python -m pnn_utils.datasets.fetch {name}. Expected:",
         *(f"  {file}  sha256 {FILES[name][file]}" for file in missing)])
 
 

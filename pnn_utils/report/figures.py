@@ -15,9 +15,8 @@ def use_house_style():
     """Set fonts, sizes and lines for all figures that follow."""
     matplotlib.rcParams.update({
         "figure.dpi": 100, "savefig.dpi": 160, "figure.constrained_layout.use": True,
-        "font.size": 9, "axes.titlesize": 9, "axes.titleweight": "bold",
-        "axes.spines.top": False, "axes.spines.right": False,
-        "legend.frameon": False, "lines.linewidth": 1.4,
+        "font.size": 9, "axes.titlesize": 9, "axes.titleweight": "bold", "lines.linewidth": 1.4,
+        "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
         "svg.hashsalt": "pnn", "svg.fonttype": "none"})
 
 
@@ -29,26 +28,23 @@ def save_figure(fig, notebook, name):
 
 
 def folded_table(rows, *shown):
-    """Return a device's parameters as Markdown: those named in `shown`, all others folded away.
+    """Return a device's parameters as Markdown: those named in `shown`, and all, folded away.
 
     Parameters
     ----------
     rows : list of `pnn_utils.systems.base.Parameter`
         As `parameter_table` reads them.
     *shown : str
-        Names of about five rows; default: the first five.
+        Names of about five rows.
     """
-    def table(chosen):
-        head = "| parameter | value | unit | off at | source or reason |\n|---|---|---|---|---|"
-        lines = [f"| `{row.name}` | {row.value:g} | {row.unit} | "
-                 f"{'' if row.off is None else format(row.off, 'g')} | {row.source} |"
-                 for row in chosen]
-        return "\n".join([head, *lines])
-
-    above = [row for row in rows if row.name in (shown or [row.name for row in rows[:5]])]
+    head = "| parameter | value | unit | off at | source or reason |\n|---|---|---|---|---|"
+    lines = {row.name: f"| `{row.name}` | {row.value:g} | {row.unit} | "
+                       f"{'' if row.off is None else format(row.off, 'g')} | {row.source} |"
+             for row in rows}
+    above = [line for name, line in lines.items() if name in shown]
     title = f"All {len(rows)} parameters; a number under <i>off at</i> marks an imperfection"
-    return (f"{table(above)}\n\n<details>\n<summary>{title}</summary>\n\n{table(rows)}\n\n"
-            "</details>")
+    return "\n".join([head, *above, "", "<details>", f"<summary>{title}</summary>", "",
+                      head, *lines.values(), "", "</details>"])
 
 
 def plot_band(axes, x, runs, label, colour, **line):

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pnn_utils import files
 
-FIELDS = {"notebook": str, "profile": str, "results": dict, "paper": dict, "baselines": dict,
-          "cost": dict, "seeds": list, "data": dict}
+FIELDS = {"notebook": "", "profile": "", "results": {}, "paper": {}, "baselines": {}, "cost": {},
+          "seeds": [], "data": {}}  # each empty
 
 
 def summary(values):
@@ -40,7 +40,7 @@ class Cost:
                 "wall_s": round(time.perf_counter() - self.start, 1)}
 
 
-def write_metrics(notebook, profile, results, **fields):
+def write_metrics(notebook, profile, results, seeds=(), **fields):
     """Write ``data/metrics/<notebook>.json``; NaN and infinity are refused.
 
     Parameters
@@ -49,14 +49,13 @@ def write_metrics(notebook, profile, results, **fields):
         Name without suffix; "quick" or "full".
     results : dict of {method: {quantity: summary}}
         An ``accuracy`` is a fraction of the test set.
+    seeds : iterable of int
     **fields
-        ``baselines`` as results, ``paper`` {method: float}, ``cost`` from `Cost.read`, ``seeds``,
+        ``baselines`` as results, ``paper`` {method: float}, ``cost`` from `Cost.read`,
         ``data`` {"name", "sha256"}, and more fields of plain JSON types.
     """
-    given = {"notebook": notebook, "profile": profile, "results": results, **fields}
-    content = {name: kind() for name, kind in FIELDS.items()} | given
-    content["seeds"] = list(content["seeds"])
-    files.write_json(files.METRICS / f"{notebook}.json", content)
+    given = {"notebook": notebook, "profile": profile, "results": results, "seeds": [*seeds]}
+    files.write_json(files.METRICS / f"{notebook}.json", FIELDS | fields | given)
 
 
 def read_metrics(path):
@@ -70,9 +69,9 @@ def read_metrics(path):
     """
     try:
         content = json.loads(Path(path).read_bytes())
-        for name, kind in FIELDS.items():
-            if not isinstance(content[name], kind):
-                raise TypeError(f"{name} is not a {kind.__name__}")
+        for name, empty in FIELDS.items():
+            if not isinstance(content[name], type(empty)):
+                raise TypeError(f"{name} is not a {type(empty).__name__}")
         sum(content["paper"].values())
         content.get("skipped", {}).items()
         list(_quantities(content))
@@ -107,24 +106,23 @@ def compare(old_folder, new_folder=files.METRICS):
     """
     rows = []
     for path in sorted(Path(old_folder).glob("*.json")):
-        old, new_path = read_metrics(path), Path(new_folder) / path.name
-        new = read_metrics(new_path) if new_path.exists() else None
-        found = dict(_quantities(new)) if new else {}
+        old, fresh = read_metrics(path), Path(new_folder) / path.name
+        new = read_metrics(fresh) if fresh.exists() else FIELDS | {"data": old["data"]}
+        found = dict(_quantities(new))
         for name, (value, allowed) in _quantities(old):
             mean = found.get(name, (None,))[0]
             verdict = _verdict(old, new, name, value, mean, allowed)
             rows.append((old["notebook"], name, value, mean, allowed, verdict))
     if not rows:
-        raise FileNotFoundError(f"{old_folder} holds no metrics to compare with; "
-                                "expected NN_name.json files")
+        raise FileNotFoundError(f"{old_folder} holds no metrics (NN_name.json) to compare with")
     return rows
 
 
 def _verdict(old, new, name, value, found, allowed):
-    if new and old["data"].get("name") != new["data"].get("name"):
+    if old["data"].get("name") != new["data"].get("name"):
         return "not compared: other data"  # which may well lack a quantity
     if found is None:
-        skipped = new.get("skipped", {}).items() if new else ()
+        skipped = new.get("skipped", {}).items()
         reasons = [reason for ending, reason in skipped if f"_{ending}" in name]
         return f"not compared: {reasons[0]}" if reasons else "MISSING"
     if old["profile"] != new["profile"]:
@@ -137,11 +135,10 @@ def _quantities(metrics):
     for group in ("results", "baselines"):
         for method, quantities in metrics[group].items():
             for quantity, value in quantities.items():
-                name = f"{group}.{method}.{quantity}"
-                yield name, (value["mean"], _tolerance(value, quantity == "accuracy", 2))
+                yield f"{group}.{method}.{quantity}", _band(value, quantity == "accuracy", 2)
     others = {name: value for name, value in metrics.items() if name not in FIELDS}
     for name, value in _summaries(others):
-        yield name, (value["mean"], _tolerance(value, "accuracy" in name, 3))
+        yield name, _band(value, "accuracy" in name, 3)
     for i, n in enumerate(metrics.get("gaps", {}).get("n", [])):
         for method in ("forward", "in_silico", "pat"):
             yield f"gaps.{method}[n={n}]", (metrics["gaps"][method][i], 1e-12)
@@ -149,9 +146,10 @@ def _quantities(metrics):
         yield f"twin.{name}", (value, 0.05 * abs(value))
 
 
-def _tolerance(value, is_accuracy, errors):
+def _band(value, is_accuracy, errors):
+    """Return the mean of a summary and how far another may lie from it."""
     allowed = errors * value["sd"] * math.sqrt(2 / value["n"])
-    return max(0.01 if is_accuracy else 1e-12, allowed)
+    return value["mean"], max(0.01 if is_accuracy else 1e-12, allowed)
 
 
 def _summaries(content, name=""):

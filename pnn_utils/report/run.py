@@ -36,9 +36,8 @@ def run_notebook(source, quick=False, params=PARAMS, folder=files.NOTEBOOKS, **c
     source, notebook = Path(source), jupytext.read(source)
     values = ({} if quick else read_parameters(source.stem, params)) | changes
     declared = papermill.inspect_notebook(notebook)
-    for name in values:
-        if name not in declared:
-            raise ValueError(f"{source} has no parameter {name!r}; it has {', '.join(declared)}")
+    for name in values.keys() - declared.keys():
+        raise ValueError(f"{source} has no parameter {name!r}; it has {', '.join(declared)}")
     scratch = Path(tempfile.mkdtemp(prefix=f"{source.stem}-"))
     executed = scratch / f"{source.stem}.ipynb"
     isolate(scratch)
@@ -72,14 +71,11 @@ def read_parameters(name, params=PARAMS):
 
 def isolate(scratch):
     """Give a kernel this project's environment and settings, and none of the user's."""
-    for name in ("JUPYTER_PATH", "MPLBACKEND", "PYTHONSTARTUP"):
-        os.environ.pop(name, None)
-    paths = filter(None, (str(files.ROOT), os.environ.get("PYTHONPATH")))
     os.environ.update(
-        PYTHONPATH=os.pathsep.join(paths),
+        JUPYTER_PATH="", MPLBACKEND="", PYTHONSTARTUP="",
+        PYTHONPATH=f"{files.ROOT}{os.pathsep}{os.environ.get('PYTHONPATH') or files.ROOT}",
         JUPYTER_PREFER_ENV_PATH="1",  # this environment's kernel, not a namesake of the user's
-        IPYTHONDIR=str(scratch),
-        MATPLOTLIBRC=os.devnull,
+        IPYTHONDIR=str(scratch), MATPLOTLIBRC=os.devnull,
         TQDM_DISABLE="1",  # no progress bars in stored outputs
         OMP_NUM_THREADS="1")  # sums in BLAS depend on the number of threads
 

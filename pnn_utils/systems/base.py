@@ -35,9 +35,6 @@ class PhysicalSystem:
         Passes (rows) made so far.
     """
 
-    input_dim: int
-    param_dim: int
-    output_dim: int
     input_range = (0.0, 1.0)
     param_range = (0.0, 1.0)
     control_unit = "1"
@@ -77,23 +74,21 @@ class PhysicalSystem:
             raise ValueError(f"theta has {len(theta)} rows but x has {len(x)}; "
                              f"expected as many, or one row of shape ({self.param_dim},)")
         theta = np.broadcast_to(theta, (len(x), self.param_dim))
-        y = self.respond(x, theta)
+        y = np.asarray(self.respond(x, theta))
         self.passes += len(x)
-        if not np.isfinite(y).all():
-            raise FloatingPointError(
-                f"{np.count_nonzero(~np.isfinite(y))} of {y.size} readings of "
-                f"{type(self).__name__} are NaN or infinite; are its parameters far from their "
-                "usual values?")
-        return y.astype(np.result_type(x, theta), copy=False)
+        if y.dtype.kind not in "fiu":
+            raise TypeError(f"readings have dtype {y.dtype}; expected real numbers")
+        if y.shape != (len(x), self.output_dim):
+            raise ValueError(f"readings have shape {y.shape}; expected {len(x), self.output_dim}")
+        y = y.astype(np.result_type(x, theta), copy=False)  # finite in this precision
+        if bad := np.count_nonzero(~np.isfinite(y)):
+            raise FloatingPointError(f"{bad} of {y.size} readings of {type(self).__name__} are "
+                                     "NaN or infinite; are its parameters far from usual?")
+        return y
 
     def respond(self, x, theta):
         """Return the measured values for checked controls of equal length."""
         raise NotImplementedError(f"{type(self).__name__} does not define respond(x, theta)")
-
-    @property
-    def laboratory_time(self):
-        """Time that the real apparatus would have needed for all passes so far, in seconds."""
-        return self.passes * self.pass_time
 
     def state_dict(self):
         """Return what later readings depend on (passes, noise generator) as JSON types."""
@@ -153,22 +148,20 @@ def parameter_table(path):
         raise ValueError(f"{path} is no table in UTF-8: {error}") from error
     if tuple(header) != Parameter._fields:
         raise ValueError(f"{path} has the columns {header}; expected {list(Parameter._fields)}")
-    rows = []
+    rows = {}
     for number, line in enumerate(lines, 2):
         try:
             name, value, unit, off, low, high, source = line
             row = Parameter(name, _number(value), unit, _number(off) if off else None,
                             float(low), float(high), source)
-            both = [row.value] if row.off is None else [row.value, row.off]
-            good = name.isidentifier() and unit and source and all(
-                row.low <= n <= row.high and math.isfinite(n) for n in both)
+            if not (name.isidentifier() and name not in rows and unit and source):
+                raise ValueError("expected a new name, a unit and a source")
+            check_numbers(row.low, row.high, False, unit, value=row.value,
+                          off=row.value if row.off is None else row.off)
+            rows[name] = row
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: {error}; the line is {line}") from error
-        if not good or name in {other.name for other in rows}:
-            raise ValueError(f"{path}, line {number}: expected a new name, a unit, a source, and "
-                             f"value and off from low to high; the line is {line}")
-        rows.append(row)
-    return rows
+    return [*rows.values()]
 
 
 def _number(text):
@@ -197,18 +190,17 @@ def make_parameters(path, ideal=False, **changes):
         if name not in rows:
             raise TypeError(f"unknown parameter {name!r}; expected one of {', '.join(rows)}")
         row = rows[name]
-        kind = numbers.Integral if isinstance(row.value, int) else numbers.Real
-        if isinstance(value, bool) or not isinstance(value, kind):
-            kind = "whole number" if kind is numbers.Integral else "number"
-            raise TypeError(f"{name} is {value!r}; expected a {kind}")
-        if not row.low <= value <= row.high or math.isinf(value):
-            raise ValueError(f"{name} = {value!r} is outside the allowed range "
-                             f"[{row.low:g}, {row.high:g}] (unit: {row.unit})")
+        check_numbers(row.low, row.high, isinstance(row.value, int), row.unit, **{name: value})
     return types.SimpleNamespace(**values | changes)
 
 
-def check_whole(low, high=math.inf, **values):
-    """Refuse arguments of a device that are not whole numbers from `low` to `high`.
+def check_whole(low, high=math.inf, /, **values):
+    """Refuse arguments that are not whole numbers from `low` to `high`; see `check_numbers`."""
+    check_numbers(low, high, True, **values)
+
+
+def check_numbers(low, high=math.inf, whole=False, unit="", /, **values):
+    """Refuse arguments that are not finite numbers from `low` to `high`.
 
     Raises
     ------
@@ -216,8 +208,10 @@ def check_whole(low, high=math.inf, **values):
         They name the argument and what was expected.
     """
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-            raise TypeError(f"{name} is {value!r}; expected a whole number")
-        if not low <= value <= high:
+        kind = numbers.Integral if whole else numbers.Real
+        if isinstance(value, bool) or not isinstance(value, kind):
+            raise TypeError(f"{name} is {value!r}; expected a {'whole ' * whole}number")
+        if not (low <= value <= high and abs(value) < math.inf):
             wanted = f"at least {low}" if high == math.inf else f"{low} to {high}"
-            raise ValueError(f"{name} is {value}; expected {wanted}")
+            raise ValueError(f"{name} is {value}; expected {wanted}"
+                             + (f" (unit: {unit})" if unit else ""))

@@ -12,33 +12,19 @@ training makes of it.
 
 import concurrent.futures
 import math
-import numbers
 import threading
 import time
 
 import numpy as np
 
-from pnn_utils.systems.base import PhysicalSystem, check_whole
+from pnn_utils.systems.base import PhysicalSystem, check_numbers, check_whole
 
 EVENTS = ("errors", "timeouts", "lost_connections", "wrong_shapes", "not_finite", "clipped")
 FAULTS = ("error", "hang", "lost_connection", "wrong_shape", "not_finite", "clipped")
-LONGEST_WAIT = 60.0  # s
 
 
 class InstrumentError(RuntimeError):
     """The instrument failed at every attempt; ``events`` counts what happened so far."""
-
-    def __init__(self, message, events):
-        super().__init__(message)
-        self.events = dict(events)
-
-
-def _check_times(low, **times):
-    for name, value in times.items():
-        if isinstance(value, bool) or not isinstance(value, numbers.Real):
-            raise TypeError(f"{name} is {value!r}; expected a number of seconds")
-        if not low <= value < math.inf:
-            raise ValueError(f"{name} is {value} s; expected a finite time of at least {low} s")
 
 
 class Instrument(PhysicalSystem):
@@ -90,15 +76,17 @@ class Instrument(PhysicalSystem):
     def __init__(self, measure, input_dim, param_dim, output_dim, *, input_range=(0.0, 1.0),
                  param_range=(0.0, 1.0), control_unit="1", output_unit="1", pass_time=0.0,
                  rows_per_call=None, interval=0.0, warm_up=0, attempts=4, timeout=None,
-                 first_wait=0.1, limits=(-math.inf, math.inf), reconnect=None):
+                 first_wait=0.1, limits=(-math.inf, math.inf), reconnect=lambda: None):
         super().__init__()
-        if not callable(measure) or not (reconnect is None or callable(reconnect)):
+        if not (callable(measure) and callable(reconnect)):
             raise TypeError(f"measure {measure!r}, reconnect {reconnect!r}: nothing to call")
         check_whole(1, input_dim=input_dim, param_dim=param_dim, output_dim=output_dim,
                     attempts=attempts, rows_per_call=1 if rows_per_call is None else rows_per_call)
         check_whole(0, warm_up=warm_up)
-        _check_times(0, interval=interval, first_wait=first_wait, pass_time=pass_time)
-        _check_times(1e-9, timeout=1 if timeout is None else timeout)
+        check_numbers(0, threading.TIMEOUT_MAX, False, "s", interval=interval,
+                      first_wait=first_wait, pass_time=pass_time)
+        check_numbers(1e-9, threading.TIMEOUT_MAX, False, "s",
+                      timeout=1 if timeout is None else timeout)
         pairs = {"input_range": input_range, "param_range": param_range, "limits": limits}
         for name, pair in pairs.items():
             if len(pair) != 2 or not pair[0] < pair[1]:
@@ -107,8 +95,7 @@ class Instrument(PhysicalSystem):
         self.input_range, self.param_range = input_range, param_range
         self.control_unit, self.output_unit = control_unit, output_unit
         self.pass_time, self.events = pass_time, dict.fromkeys(EVENTS, 0)
-        self._measure, self._limits = measure, limits
-        self._reconnect = reconnect or (lambda: None)
+        self._measure, self._reconnect, self._limits = measure, reconnect, limits
         self._rows_per_call, self._interval, self._warm_up = rows_per_call, interval, warm_up
         self._attempts, self._timeout, self._first_wait = attempts, timeout, first_wait
         self._cold, self._last_start = True, -math.inf
@@ -116,61 +103,54 @@ class Instrument(PhysicalSystem):
     def respond(self, x, theta):
         """Return the readings, shape (n, output_dim); see `PhysicalSystem.__call__`."""
         each = self._rows_per_call or max(len(x), 1)
-        parts = [self._portion(x[first:first + each], theta[first:first + each])
-                 for first in range(0, len(x), each)]
+        parts = [self._portion(x[i:i + each], theta[i:i + each]) for i in range(0, len(x), each)]
         return np.concatenate(parts) if parts else np.empty((0, self.output_dim), np.float32)
 
     def state_dict(self):
         """As for every device, with `events` and the state of `measure`, if it has one."""
-        state = {**super().state_dict(), "events": dict(self.events)}
-        if hasattr(self._measure, "state_dict"):
-            state["measure"] = self._measure.state_dict()
-        return state
+        measure = getattr(self._measure, "state_dict", dict)()
+        return {**super().state_dict(), "events": dict(self.events), "measure": measure}
 
     def load_state_dict(self, state):
         """Continue from what `state_dict` returned."""
         super().load_state_dict(state)
         self.events = dict(state["events"])
-        if "measure" in state:
+        if state["measure"]:
             self._measure.load_state_dict(state["measure"])
 
     def _portion(self, x, theta):
         wait = 0.0
         for _ in range(self._attempts):
             time.sleep(wait)
-            wait = min(2 * wait or self._first_wait, LONGEST_WAIT)
+            wait = min(2 * wait or self._first_wait, 60.0)
             kind, found = self._attempt(x, theta)
             if kind is None:
                 return found
             self.events[kind] += 1
         counted = ", ".join(f"{name} {count}" for name, count in self.events.items() if count)
-        raise InstrumentError(
-            f"the instrument failed {self._attempts} times in a row; the last time: {found}. "
-            f"Counted since the start: {counted}", self.events) from found
+        error = InstrumentError(f"the instrument failed {self._attempts} times in a row; the last "
+                                f"time: {found}. Counted since the start: {counted}")
+        error.events = dict(self.events)
+        raise error from found
 
     def _attempt(self, x, theta):
         """Ask once; return (None, reading), or (kind of event, the error)."""
         try:
-            if self._cold:
-                for _ in range(self._warm_up):
-                    self._timed(x[:1], theta[:1])
-                self._cold = False
+            for _ in range(self._warm_up if self._cold else 0):
+                self._timed(x[:1], theta[:1])
+            self._cold = False
             reading = np.asarray(self._timed(x, theta), dtype=np.result_type(x, theta))
-        except TimeoutError as error:
-            return "timeouts", self._reconnected(error)
-        except ConnectionError as error:
-            return "lost_connections", self._reconnected(error)
+        except (TimeoutError, ConnectionError) as error:
+            kind = "timeouts" if isinstance(error, TimeoutError) else "lost_connections"
+            return kind, self._reconnected(error)
         except Exception as error:  # whatever a driver raises, the rows can be asked for again
             return "errors", error
-        expected = len(x), self.output_dim
-        if reading.shape != expected:
-            return "wrong_shapes", ValueError(f"readings of shape {reading.shape}; "
-                                              f"expected {expected}")
-        if not np.isfinite(reading).all():
-            bad = np.count_nonzero(~np.isfinite(reading))
+        if reading.shape != (expected := (len(x), self.output_dim)):
+            return "wrong_shapes", ValueError(f"shape {reading.shape}; expected {expected}")
+        if bad := np.count_nonzero(~np.isfinite(reading)):
             return "not_finite", ValueError(f"{bad} of {reading.size} readings are not finite")
         low, high = reading.min(), reading.max()
-        if not (low > self._limits[0] and high < self._limits[1]):
+        if not self._limits[0] < low <= high < self._limits[1]:
             return "clipped", ValueError(
                 f"readings from {low:g} to {high:g} {self.output_unit} reach the limits "
                 f"{self._limits}; drive the instrument less hard or lower its gain")
@@ -180,9 +160,8 @@ class Instrument(PhysicalSystem):
         self._cold = True
         try:
             self._reconnect()
-        except Exception as another:  # the next attempt will tell whether it mattered
-            another.__cause__ = error
-            return another
+        except Exception as another:  # with `error`, being handled, as its context
+            return another  # the next attempt will tell whether it mattered
         return error
 
     def _timed(self, x, theta):
@@ -210,18 +189,14 @@ class Faulty:
     A failing call never reaches the measurement: what does arrive is as without failures. `rates`
     is each kind's probability a call: error (an exception), hang (one after `hang_s` seconds),
     lost_connection (ConnectionError until `reconnect` is called), wrong_shape (a row is missing),
-    not_finite (a reading is NaN), clipped (a reading is `full_scale`).
+    not_finite (the readings are NaN), clipped (the readings are `full_scale`).
     """
 
     def __init__(self, measure, output_dim, rates, seed=0, hang_s=1.0, full_scale=1.0):
-        possible = min(rates.values(), default=0) >= 0 and sum(rates.values()) <= 1
-        if not possible or not set(rates) <= set(FAULTS):
-            raise ValueError(f"rates are {rates}; expected probabilities of {', '.join(FAULTS)} "
-                             "that add up to at most 1")
         self.measure, self.output_dim = measure, output_dim
         self.hang_s, self.full_scale = hang_s, full_scale
         self.injected, self.connected = dict.fromkeys(FAULTS, 0), True
-        self._kinds, self._limits = [*rates, None], np.cumsum(list(rates.values()))
+        self._kinds, self._shares = [*rates, None], [*rates.values(), 1 - sum(rates.values())]
         self._rng = np.random.default_rng(seed)
         if hasattr(measure, "state_dict"):  # failures are not repeated on resuming
             self.state_dict, self.load_state_dict = measure.state_dict, measure.load_state_dict
@@ -233,7 +208,7 @@ class Faulty:
     def __call__(self, x, theta):
         if not self.connected:
             raise ConnectionError("the connection is still lost")
-        kind = self._kinds[np.searchsorted(self._limits, self._rng.random(), side="right")]
+        kind = self._rng.choice(self._kinds, p=self._shares)
         if kind is None:
             return self.measure(x, theta)
         self.injected[kind] += 1
@@ -243,8 +218,6 @@ class Faulty:
         if kind in ("hang", "error"):
             time.sleep(self.hang_s if kind == "hang" else 0)
             raise OSError(f"injected failure: {kind}")
-        readings = np.zeros((len(x), self.output_dim), np.float32)
-        if kind == "wrong_shape":
-            return readings[1:]
-        readings[-1, -1] = np.nan if kind == "not_finite" else self.full_scale
-        return readings
+        rows = len(x) - (kind == "wrong_shape")
+        value = np.nan if kind == "not_finite" else self.full_scale
+        return np.full((rows, self.output_dim), value, np.float32)
