@@ -53,6 +53,9 @@ class Chain(Network):
     def __init__(self, device, model, scale, offset, theta, squash, standardise, readout, *,
                  order=None, skip=False, mode="pat"):
         super().__init__()
+        if len(scale) > 1 and device.input_dim != device.output_dim:
+            raise ValueError("a chain needs as many readings as data controls; the device has "
+                             f"{device.output_dim} and {device.input_dim}")
         self.scale, self.offset = torch.nn.Parameter(scale), torch.nn.Parameter(offset)
         self.skip = torch.nn.Parameter(torch.zeros_like(scale[1:])) if skip else None
         self.register_buffer("order", order)
@@ -154,14 +157,14 @@ def waveform_chain(device, model, n_classes, n_layers, generator, *, readout="me
     if readout not in ("mean", "power"):
         raise ValueError(f"readout is {readout!r}; expected 'mean' or 'power'")
     samples = device.input_dim
-    check_whole(1, samples, n_classes=n_classes)
+    check_whole(1, device.output_dim, n_classes=n_classes)
     check_whole(1, n_layers=n_layers)
     scale = LOUDNESS * torch.randn(n_layers, samples, generator=generator)
     offset = 0.3 * LOUDNESS * torch.randn(n_layers, samples, generator=generator)
     order = None
     if shuffle:
         order = torch.stack([torch.randperm(samples, generator=generator) for _ in scale])
-    parts = windows(samples, n_classes)
+    parts = windows(device.output_dim, n_classes)
     return Chain(device, model, scale, offset, torch.zeros(n_layers, device.param_dim), Clamp,
                  [Standardise(floor=1e-12) for _ in range(n_layers + 1)],
                  Pool(parts / parts.sum(0), 1e-12, squared=readout == "power"), order=order,

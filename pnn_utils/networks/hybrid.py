@@ -32,9 +32,10 @@ class Hybrid(Network):
     def __init__(self, devices, models, n_inputs, n_classes, generator, *, bound="clip",
                  readout="linear", mode="pat"):
         super().__init__()
-        if not 0 < len(devices) == len(models):
+        sizes = {(d.input_dim, d.param_dim, d.output_dim) for d in devices}
+        if len(devices) != len(models) or len(sizes) != 1:
             raise ValueError(f"there are {len(devices)} devices and {len(models)} models; "
-                             "expected as many, at least one")
+                             "expected as many, at least one, all of the same dimensions")
         self.split, outputs = devices[0].input_dim, len(devices) * devices[0].output_dim
         check_whole(1, n_inputs=n_inputs)
         check_whole(1, outputs, n_classes=n_classes)
