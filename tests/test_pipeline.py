@@ -136,6 +136,28 @@ def test_unknown_parameter_and_section_are_errors(small, tmp_path):
         run.read_parameters("other", params)
 
 
+def test_parameters_of_one_run_have_the_types_of_yaml(small, monkeypatch, capsys):
+    source, given = small[0], []
+    monkeypatch.setattr(run, "run_notebook", lambda source, quick, **values: given.append(values))
+    assert run.main([str(source), "--set", "rate=1e-3", "--set", "flag=true"]) == 0
+    assert run.main([str(source), "--set", "rates=[1, 2]", "--scheduler", "tcp://there:1"]) == 0
+    assert given == [{"rate": 0.001, "flag": True},
+                     {"rates": [1, 2], "scheduler": "tcp://there:1"}]
+    monkeypatch.undo()
+    assert run.main([str(source), "--quick", "--set", "rat=1"]) == 1
+    assert "has no parameter 'rat'; it has rate, flag" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ("flag", "'flag' is not name=value"), ("flag=", "is not name=value"),
+    ("=true", "is not name=value"), ("flag=[", "is not YAML")])
+def test_a_damaged_parameter_of_one_run_is_named(change, words, capsys):
+    with pytest.raises(SystemExit):
+        run.main(["--set", change])
+    printed = capsys.readouterr().err
+    assert "argument --set" in printed and words in printed
+
+
 @pytest.mark.parametrize(("text", "words"), [
     ("a: [", "is not YAML"), ("", "no section 'a'"), ("- a", "no section 'a'"),
     ("a", "no section 'a'"), ("a: 3", "no section 'a' of names and values"),

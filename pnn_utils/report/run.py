@@ -69,6 +69,17 @@ def read_parameters(name, params=PARAMS):
         raise ValueError(f"{params} has no section {name!r} of names and values") from error
 
 
+def read_change(text):
+    """Read name=value, the value as in params.yaml; what is wrong, argparse says."""
+    name, _, value = text.partition("=")
+    if not name.isidentifier() or not value.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} is not name=value")
+    try:
+        return name, YAML(typ="safe").load(value)
+    except YAMLError as error:
+        raise argparse.ArgumentTypeError(f"{value!r} is not YAML: {error}") from error
+
+
 def isolate(scratch):
     """Give a kernel this project's environment and settings, and none of the user's."""
     os.environ.update(
@@ -103,12 +114,13 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m pnn_utils.report.run")
     parser.add_argument("notebooks", nargs="*", type=Path, help="default: all, in order")
     parser.add_argument("--quick", action="store_true", help="run at the notebooks' defaults")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--scheduler", dest="set", action="append", type="scheduler={}".format,
+    parser.add_argument("--set", action="append", default=[], type=read_change,
+                        metavar="NAME=VALUE", help="a parameter of this run; the value is YAML")
+    parser.add_argument("--scheduler", dest="set", action="append",
+                        type=lambda where: ("scheduler", where),
                         help="where sweeps run: serial, processes, tcp://host:port")
     options = parser.parse_args(arguments)
-    changes = dict(change.partition("=")[::2] for change in options.set)
-    changes = {name: YAML(typ="safe").load(text) for name, text in changes.items()}
+    changes = dict(options.set)
     for source in options.notebooks or sorted(files.SOURCES.glob("[0-9]*.py")):
         print(f"{source.stem} ...", flush=True)
         try:
