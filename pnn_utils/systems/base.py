@@ -9,6 +9,7 @@ is checked here.
 import csv
 import math
 import numbers
+import sys
 import types
 from typing import NamedTuple
 
@@ -62,7 +63,7 @@ class PhysicalSystem:
         Raises
         ------
         TypeError
-            If the controls are not floating-point numbers.
+            If the controls are not floating-point numbers, or the readings no real ones.
         ValueError
             If a shape is wrong, or a control is NaN, infinite or out of its range.
         FloatingPointError
@@ -211,7 +212,7 @@ def check_numbers(low, high=math.inf, whole=False, unit="", /, **values):
         kind = numbers.Integral if whole else numbers.Real
         if isinstance(value, bool) or not isinstance(value, kind):
             raise TypeError(f"{name} is {value!r}; expected a {'whole ' * whole}number")
-        if not (low <= value <= high and abs(value) < math.inf):
+        if not (low <= value <= high and abs(value) <= sys.float_info.max):
             wanted = f"at least {low}" if high == math.inf else f"{low} to {high}"
             raise ValueError(f"{name} is {value}; expected {wanted}"
                              + (f" (unit: {unit})" if unit else ""))
