@@ -1,134 +1,153 @@
-"""The long training: weights that are kept, and what happens when it is stopped."""
+"""Notebook 08: what happens to its long training when it is stopped, and the weights it left."""
 
+import ast
 import json
 
+import jupytext
 import pytest
 import torch
 
-from pnn_utils import fashion, paths
-from pnn_utils.files import write_json
-from pnn_utils.weights import load_tensors
+from pnn_utils import files
+from pnn_utils.experiment import SweepError
+
+SOURCE = files.SOURCES / "08_oscillators_fashion_mnist.py"
+METHODS = ["pat", "in_silico"]
+
+
+def is_definition(node):
+    """Imports, functions, classes, and constants with names in capitals."""
+    if isinstance(node, ast.Assign):
+        names = [n.id for t in node.targets for n in ast.walk(t) if isinstance(n, ast.Name)]
+        return bool(names) and "".join(names).isupper()
+    return isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef)
+
+
+def definitions(**parameters):
+    """What the notebook defines, with changed parameters, without a training or a data set."""
+    space = {}
+    for cell in jupytext.read(SOURCE).cells:
+        if cell.cell_type == "code":
+            given = "parameters" in cell.metadata.get("tags", [])
+            kept = [node for node in ast.parse(cell.source).body if given or is_definition(node)]
+            exec(compile(ast.Module(kept, []), SOURCE.name, "exec"), space)
+        space |= parameters
+    return space
 
 
 @pytest.fixture
-def small(tmp_path, monkeypatch):
-    """The same network with few oscillators, a made-up image set, and every file in a folder of the test's own."""
-    generator = torch.Generator().manual_seed(0)
-    x = torch.rand(120, 784, generator=generator)
-    monkeypatch.setattr(fashion, "load", lambda train, n=None: (x[:n], x[:n, :10].argmax(1)))
-    monkeypatch.setattr(fashion, "SIZES", ((49, 2), (42, 10)))
-    monkeypatch.setattr(fashion, "N_VALID", 20)
-    monkeypatch.setattr(fashion, "LEARNING_RATES", (0.01, 0.02))
-    monkeypatch.setattr(fashion, "BATCH_SIZE", 32)  # four batches an epoch
-    monkeypatch.setattr(fashion, "RATES_FILE", tmp_path / "weights" / "rates.json")
-    monkeypatch.setattr(paths, "WEIGHTS", tmp_path / "weights")
-    monkeypatch.setattr(paths, "SWEEPS", tmp_path / "sweeps")
-    return tmp_path
+def small(tmp_path):
+    """The same with few oscillators, made-up images, and every file in a folder of its own."""
+    x = torch.rand(120, 784, generator=torch.Generator().manual_seed(0))
+    return definitions(
+        SIZES=((49, 2), (42, 10)), BATCH_SIZE=32, CHECKING=slice(-20, None), OTHERS=slice(-20),
+        loaded=lambda train, chosen: (x[chosen], x[chosen, :10].argmax(1)), long_images=120,
+        n_seeds=2, long_epochs=4, long_rates=[0.005, 0.01, 0.02], scheduler="serial",
+        WEIGHTS=tmp_path / "weights", RATES_FILE=tmp_path / "weights" / "rates.json",
+        LONG=tmp_path / "sweeps" / "long.jsonl")
 
 
-def test_weights_come_back_rounded_to_float16(small):
-    network, _ = fashion.build(0, "pat")
-    path = small / "a.safetensors"
-    fashion.save_weights(network, path, {"epochs": 3})
-    other, _ = fashion.build(1, "pat")
-    assert fashion.load_weights(other, path) == {"epochs": 3}
-    for name, value in network.state_dict().items():
-        assert torch.equal(other.state_dict()[name], value.half().float())
+def written(small):
+    return {path.name: path.read_bytes() for path in small["WEIGHTS"].iterdir()}
 
 
-def test_missing_damaged_and_foreign_weights_are_refused(small, monkeypatch):
-    network, _ = fashion.build(0, "pat")
-    path = small / "a.safetensors"
-    with pytest.raises(FileNotFoundError, match="make reproduce-long"):
-        fashion.load_weights(network, path)
-    fashion.save_weights(network, path, {})
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="is not a readable safetensors file"):
-        fashion.load_weights(network, path)
-    path.write_bytes(whole)
-    monkeypatch.setattr(fashion, "SIZES", ((49, 2), (43, 10)))
-    with pytest.raises(ValueError, match="does not hold the weights"):
-        fashion.load_weights(fashion.build(0, "pat")[0], path)
+def test_weights_come_back_rounded_to_float16_and_missing_ones_say_how_to_get_them(small):
+    with pytest.raises(FileNotFoundError, match="fashion_pat_0.*make reproduce-long"):
+        small["load_weights"](small["built"](0, "pat")[0], "pat", 0)
+    history = small["long_trial"]("pat", 0, 0.01, hold_out=False)
+    kept = files.load_tensors(small["beside"](".safetensors", "pat", 0))
+    files.save_tensors(small["weights_path"]("pat", 0), *kept)
+    network, _ = small["built"](1, "pat")
+    about = small["load_weights"](network, "pat", 0)
+    assert about["history"] == history and about["learning_rate"] == 0.01
+    trained, _ = small["trained"]("pat", 0, 0.01, 4, 120, hold_out=False, watch=small["READERS"])
+    for name, value in trained.state_dict().items():
+        assert torch.equal(network.state_dict()[name], value.half().float())
 
 
-@pytest.mark.parametrize("mode", fashion.MODES)
-def test_a_stopped_training_goes_on_as_if_nothing_had_happened(small, mode, monkeypatch):
-    whole, history = fashion.train_network(0, mode, 4, 0.01)
-    assert len(history) == 4 and {"device", "model", "passes"} <= set(history[-1])
+def test_rates_are_searched_networks_trained_and_only_then_files_replaced(small):
+    small["train_long"]()
+    record = json.loads(small["RATES_FILE"].read_text())
+    for mode in METHODS:
+        scores = {one["learning_rate"]: one["validation"] for one in record["tried"][mode]}
+        assert list(scores) == [0.005, 0.01, 0.02]
+        assert scores[record["best"][mode]] == max(scores.values())
+        for seed in range(2):
+            about = small["load_weights"](small["built"](seed, mode)[0], mode, seed)
+            assert about["learning_rate"] == record["best"][mode] and about["seed"] == seed
+            assert len(about["history"]) == 4 and not about["hold_out"]
+            assert {"device", "model", "passes"} <= set(about["history"][-1])
+    assert not list(small["LONG"].parent.iterdir())
 
-    real, calls = fashion.augment, []
 
-    def augment_until_the_power_fails(images, generator):
+@pytest.mark.parametrize("last", [2, 11, 45, 90, 130])  # batches; in the search and after it
+def test_a_stopped_run_goes_on_as_if_nothing_had_happened(small, tmp_path, last):
+    small["train_long"]()
+    whole, real, calls = written(small), small["random_flip"], []
+
+    def flip_until_the_power_fails(images, generator):
         calls.append(1)
-        if len(calls) == 11:  # in the third epoch
+        if len(calls) == last:
             raise KeyboardInterrupt
         return real(images, generator)
 
-    monkeypatch.setattr(fashion, "augment", augment_until_the_power_fails)
+    small |= {"WEIGHTS": tmp_path / "new", "RATES_FILE": tmp_path / "new" / "rates.json",
+              "random_flip": flip_until_the_power_fails}
     with pytest.raises(KeyboardInterrupt):
-        fashion.train_network(0, mode, 4, 0.01, checkpoint=small / "c")
-    monkeypatch.setattr(fashion, "augment", real)
-    resumed, again = fashion.train_network(0, mode, 4, 0.01, checkpoint=small / "c")
-    assert again == history
-    for name, value in whole.state_dict().items():
-        assert torch.equal(resumed.state_dict()[name], value)
-
-
-def test_command_chooses_rates_trains_what_is_missing_and_keeps_what_is_there(small, capsys):
-    arguments = ["--epochs", "2", "--seeds", "2", "--jobs", "1"]
-    assert fashion.main(arguments) == 0 and "4 of 4 networks are there" in capsys.readouterr().out
-    found = json.loads(fashion.RATES_FILE.read_text())
-    for mode in fashion.MODES:
-        scores = {one["learning_rate"]: one["validation"] for one in found["tried"][mode]}
-        assert list(scores) == [0.01, 0.02] and scores[found["best"][mode]] == max(scores.values())
-        for seed in range(2):
-            about = fashion.load_weights(fashion.build(seed, mode)[0], fashion.weights_path(mode, seed))
-            assert about["learning_rate"] == found["best"][mode] and about["seed"] == seed and len(about["history"]) == 2
-            assert not about["hold_out"] and load_tensors(fashion.candidate_path(mode, 0.01))[1]["hold_out"]
-    written = {path.name: path.read_bytes() for path in paths.WEIGHTS.iterdir()}
-    fashion.weights_path("pat", 1).unlink()
-    assert fashion.main(arguments) == 0
-    assert {path.name: path.read_bytes() for path in paths.WEIGHTS.iterdir()} == written  # the same seed, the same bytes
-    assert not list(paths.SWEEPS.glob("*.checkpoint"))
+        small["train_long"]()
+    assert not small["WEIGHTS"].exists()
+    small["train_long"]()
+    assert written(small) == whole
 
 
 @pytest.mark.parametrize("hold_out", [True, False])
-def test_images_that_check_are_the_same_and_held_out_only_when_asked(small, hold_out):
-    rows, checking = fashion.training_and_checking(3, 100, hold_out)
-    assert len(rows[0]) == 100 - 20 * hold_out and len(checking[0]) == 20
-    assert torch.equal(checking[0], fashion.training_and_checking(3, 100)[1][0])
-    seen = (checking[0][:, None] == rows[0][None]).all(2).any(1)
-    assert seen.all() if not hold_out else not seen.any()
+def test_a_damaged_checkpoint_is_an_error_and_no_training_that_broke_down(small, hold_out):
+    checkpoint = small["beside"](".checkpoint", "pat", 0, 0.01, hold_out)
+    checkpoint.parent.mkdir()
+    checkpoint.write_bytes(b"half a checkpoint")
+    with pytest.raises(ValueError, match="is not a readable checkpoint"):
+        small["long_trial"]("pat", 0, 0.01, hold_out)
+    if hold_out:
+        with pytest.raises(SweepError, match="is not a readable checkpoint"):
+            small["train_long"]()
+        assert not small["WEIGHTS"].exists()
 
 
-def test_a_training_that_breaks_down_is_not_chosen_and_not_hidden(small, capsys, monkeypatch):
-    real = fashion.train
+def test_a_training_that_breaks_down_is_not_chosen_and_not_hidden(small):
+    real = small["train"]
 
-    def break_down(*arguments, learning_rate, **settings):
-        if learning_rate > 0.05:
+    def break_down(*rows, learning_rate, **settings):
+        if learning_rate > 0.015:
             raise FloatingPointError("the loss became nan")
-        return real(*arguments, learning_rate=learning_rate, **settings)
+        return real(*rows, learning_rate=learning_rate, **settings)
 
-    monkeypatch.setattr(fashion, "train", break_down)
-    monkeypatch.setattr(fashion, "LEARNING_RATES", (0.01, 0.1))
-    assert fashion.main(["--epochs", "1", "--seeds", "1", "--jobs", "1"]) == 0
-    assert "learning rate 0.1, held-out images: broke down, the loss became nan" in capsys.readouterr().out
-    broken = json.loads(fashion.RATES_FILE.read_text())["tried"]["pat"][1]
-    assert broken == {"learning_rate": 0.1, "validation": 0, "history": []}
-    write_json(fashion.RATES_FILE, {"best": {"pat": 0.1, "in_silico": 0.01}})
-    assert fashion.main(["--epochs", "1", "--seeds", "2", "--jobs", "1"]) == 1
-    assert "missing: fashion_pat_1.safetensors" in capsys.readouterr().out
+    small["train"] = break_down
+    record = small["search_rates"]()
+    for mode in METHODS:
+        broken = record["tried"][mode][-1]
+        assert broken == {"learning_rate": 0.02, "validation": 0, "history": []}
+        assert record["best"][mode] < 0.02
+    with pytest.raises(FloatingPointError):  # a network that counts
+        small["long_trial"]("pat", 0, 0.02, hold_out=False)
 
 
-@pytest.mark.parametrize("mode", fashion.MODES)
+def test_images_that_check_are_held_out_only_when_asked(small):
+    drawn = small["drawn"]
+    checking = drawn(3, 100, small["CHECKING"])[0]
+    for part, count, seen in ((small["OTHERS"], 80, False), (small["ALL"], 100, True)):
+        rows = drawn(3, 100, part)[0]
+        assert len(rows) == count and len(checking) == 20
+        assert ((checking[:, None] == rows[None]).all(2).any(1) == seen).all()
+
+
+@pytest.mark.parametrize("mode", METHODS)
 @pytest.mark.parametrize("seed", range(3))
 def test_committed_weights_are_small_and_come_from_the_long_training(mode, seed):
-    path = fashion.weights_path(mode, seed)
-    assert path.stat().st_size < 3e6
-    about = fashion.load_weights(fashion.build(seed, mode)[0], path)
-    found = json.loads(fashion.RATES_FILE.read_text())
+    space = definitions()
+    assert space["weights_path"](mode, seed).stat().st_size < 3e6
+    about = space["load_weights"](space["built"](seed, mode)[0], mode, seed)
+    found = json.loads(space["RATES_FILE"].read_text())
     assert len(about["history"]) == about["epochs"] == found["epochs"] == 20
-    assert about["learning_rate"] == found["best"][mode] and about["mode"] == mode and about["seed"] == seed and not about["hold_out"]
+    assert about["learning_rate"] == found["best"][mode]
+    assert about["mode"] == mode and about["seed"] == seed and not about["hold_out"]
     for one in found["tried"][mode]:
         assert one["validation"] == one["history"][-1]["device"] and len(one["history"]) == 20
