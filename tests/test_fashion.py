@@ -34,16 +34,28 @@ def definitions(**parameters):
     return space
 
 
-@pytest.fixture
-def small(tmp_path):
+def in_small(folder):
     """The same with few oscillators, made-up images, and every file in a folder of its own."""
     x = torch.rand(120, 784, generator=torch.Generator().manual_seed(0))
     return definitions(
         SIZES=((49, 2), (42, 10)), BATCH_SIZE=32, CHECKING=slice(-20, None), OTHERS=slice(-20),
         loaded=lambda train, chosen: (x[chosen], x[chosen, :10].argmax(1)), long_images=120,
         n_seeds=2, long_epochs=4, long_rates=[0.005, 0.01, 0.02], scheduler="serial",
-        WEIGHTS=tmp_path / "weights", RATES_FILE=tmp_path / "weights" / "rates.json",
-        LONG=tmp_path / "sweeps" / "long.jsonl")
+        WEIGHTS=folder / "weights", RATES_FILE=folder / "weights" / "rates.json",
+        LONG=folder / "sweeps" / "long.jsonl")
+
+
+@pytest.fixture
+def small(tmp_path):
+    return in_small(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """After a whole training, never stopped."""
+    space = in_small(tmp_path_factory.mktemp("done"))
+    space["train_long"]()
+    return space
 
 
 def written(small):
@@ -64,25 +76,23 @@ def test_weights_come_back_rounded_to_float16_and_missing_ones_say_how_to_get_th
         assert torch.equal(network.state_dict()[name], value.half().float())
 
 
-def test_rates_are_searched_networks_trained_and_only_then_files_replaced(small):
-    small["train_long"]()
-    record = json.loads(small["RATES_FILE"].read_text())
+def test_rates_are_searched_networks_trained_and_only_then_files_replaced(done):
+    record = json.loads(done["RATES_FILE"].read_text())
     for mode in METHODS:
         scores = {one["learning_rate"]: one["validation"] for one in record["tried"][mode]}
         assert list(scores) == [0.005, 0.01, 0.02]
         assert scores[record["best"][mode]] == max(scores.values())
         for seed in range(2):
-            about = small["load_weights"](small["built"](seed, mode)[0], mode, seed)
+            about = done["load_weights"](done["built"](seed, mode)[0], mode, seed)
             assert about["learning_rate"] == record["best"][mode] and about["seed"] == seed
             assert len(about["history"]) == 4 and not about["hold_out"]
             assert {"device", "model", "passes"} <= set(about["history"][-1])
-    assert not list(small["LONG"].parent.iterdir())
+    assert not list(done["LONG"].parent.iterdir())
 
 
-@pytest.mark.parametrize("last", [2, 11, 45, 90, 130])  # batches; in the search and after it
-def test_a_stopped_run_goes_on_as_if_nothing_had_happened(small, tmp_path, last):
-    small["train_long"]()
-    whole, real, calls = written(small), small["random_flip"], []
+@pytest.mark.parametrize("last", [11, 130])  # batches: in the search, and after it
+def test_a_stopped_run_goes_on_as_if_nothing_had_happened(small, done, last):
+    real, calls = small["random_flip"], []
 
     def flip_until_the_power_fails(images, generator):
         calls.append(1)
@@ -90,13 +100,12 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_happened(small, tmp_path, last)
             raise KeyboardInterrupt
         return real(images, generator)
 
-    small |= {"WEIGHTS": tmp_path / "new", "RATES_FILE": tmp_path / "new" / "rates.json",
-              "random_flip": flip_until_the_power_fails}
+    small["random_flip"] = flip_until_the_power_fails
     with pytest.raises(KeyboardInterrupt):
         small["train_long"]()
     assert not small["WEIGHTS"].exists()
     small["train_long"]()
-    assert written(small) == whole
+    assert written(small) == written(done)
 
 
 @pytest.mark.parametrize("hold_out", [True, False])
