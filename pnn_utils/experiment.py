@@ -1,19 +1,17 @@
 """Map a trial over settings and seeds: in this process, on local ones, or on a Dask cluster.
 
 Whatever the scheduler, a point gives the same result, for it takes all its randomness from its own
-settings and runs with one thread of linear algebra. Results are appended to a file as they finish,
-so that a stopped sweep goes on where it was.
+settings and runs with one thread of linear algebra. A file takes the results as they come, so that
+a stopped sweep goes on where it was.
 """
 
 import contextlib
-import errno
 import hashlib
 import itertools
 import json
-import os
 import traceback
+from collections import namedtuple
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from joblib import Parallel, delayed, parallel_config
@@ -23,20 +21,13 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
-from tqdm.auto import tqdm
+from tqdm import tqdm  # the plain bar heeds TQDM_DISABLE, which keeps bars out of outputs
 
 from pnn_utils import files
 
 
 class SweepError(RuntimeError):
-    """Some points failed at every attempt. ``failures`` maps points to tracebacks."""
-
-    def __init__(self, failures, path):
-        self.failures = failures
-        point, trace = next(iter(failures.items()))
-        super().__init__(f"{len(failures)} point(s) failed at every attempt; the results of all "
-                         f"others are kept in {path}, and the same call tries these again. "
-                         f"First: {point}\n{trace}")
+    """Some points failed at every attempt."""
 
 
 def grid(**settings):
@@ -55,11 +46,10 @@ def results_file(notebook, **settings):
     `settings` are what trials depend on beside their points. A stopped notebook goes on with its
     sweep, an edited one starts a new one.
     """
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    package = sorted((files.ROOT / "pnn_utils").rglob("*.py"))
-    for source in [files.SOURCES / f"{notebook}.py", *package]:
-        digest.update(source.read_bytes())
-    return files.SWEEPS / f"{notebook}-{digest.hexdigest()[:12]}.jsonl"
+    sources = files.SOURCES / f"{notebook}.py", *sorted((files.ROOT / "pnn_utils").rglob("*.py"))
+    told = [json.dumps(settings, sort_keys=True).encode(), *map(Path.read_bytes, sources)]
+    digest = hashlib.sha256(b"".join(told)).hexdigest()
+    return files.SWEEPS / f"{notebook}-{digest[:12]}.jsonl"
 
 
 def sweep(trial, points, path, scheduler="serial", jobs=2, attempts=2):
@@ -88,19 +78,19 @@ def sweep(trial, points, path, scheduler="serial", jobs=2, attempts=2):
     keys = [json.dumps(point, sort_keys=True) for point in points]
     done, failures = _read(Path(path)), {}
     waiting = {key: point for key, point in zip(keys, points, strict=True) if key not in done}
-    bar = tqdm(total=len(keys), initial=len(keys) - len(waiting), leave=False,
-               disable=bool(os.environ.get("TQDM_DISABLE")))
-    with bar, _workers(scheduler, jobs, trial):
+    with _workers(scheduler, jobs, trial):
         calls = (delayed(_attempt)(trial, key, point, attempts) for key, point in waiting.items())
-        for key, result, trace in Parallel(return_as="generator_unordered")(calls):
+        results = Parallel(return_as="generator_unordered")(calls)
+        for key, result, trace in tqdm(results, total=len(waiting), leave=False):
             if trace:
                 failures[key] = trace
             else:
-                _append(Path(path), key, result)
                 done[key] = result
-            bar.update()
+                _write(path, done)
     if failures:
-        raise SweepError(failures, path)
+        raise SweepError(f"{len(failures)} point(s) failed at every attempt; all others are kept "
+                         f"in {path}, and the same call tries these again:\n"
+                         + "\n".join(f"{key}\n{trace}" for key, trace in failures.items()))
     return [done[key] for key in keys]
 
 
@@ -133,41 +123,26 @@ def _attempt(trial, key, point, attempts):
 
 
 def _read(path):
-    """Return the results in a file; cut off a last line that a killed sweep left unfinished."""
-    if not path.exists():
-        return {}
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
+    """Return the results in a file, by point."""
     done = {}
-    for number, line in enumerate(whole.splitlines(), 1):
+    for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else (), 1):
         try:
             row = json.loads(line)
             done[json.dumps(row["point"], sort_keys=True)] = row["result"]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}, line {number} is not a result of a sweep ({error}); "
                              "remove or rename the file to start again") from error
-    if len(whole) < len(content):
-        os.truncate(path, len(whole))
     return done
 
 
-def _append(path, key, result):
-    """Add one result as one line, in one write that is on the disk when this returns."""
-    line = (json.dumps({"point": json.loads(key), "result": result}) + "\n").encode()
-    with files.naming(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "ab", buffering=0) as file:
-            if file.write(line) < len(line):  # an almost full disk takes a part, without a word
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(file.fileno())
+def _write(path, done):
+    """Write all results anew, one a line: whatever stops the sweep, the file is whole."""
+    rows = ({"point": json.loads(key), "result": result} for key, result in done.items())
+    files.write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
-class Choice(NamedTuple):
+class Choice(namedtuple("Choice", "rate scores at_edge")):
     """A rate, the score of each rate tried, and whether better ones may lie beyond those tried."""
-
-    rate: float
-    scores: dict
-    at_edge: bool
 
 
 def search(score, rates, cases, extensions=0):
@@ -190,22 +165,23 @@ def search(score, rates, cases, extensions=0):
     for _ in range(1 + extensions):
         for (case, rate), value in zip(pairs, score(pairs), strict=True):
             scores[case][rate] = value
-        pairs = [(case, new) for case, tried in scores.items() if (new := _beyond(tried))]
+        choices = {case: _best(tried) for case, tried in scores.items()}
+        pairs = [(case, _beyond(choice)) for case, choice in choices.items()
+                 if choice.at_edge and len(rates) > 1]
         if not pairs:
             break
-    found = {case: max(sorted(tried), key=tried.get) for case, tried in scores.items()}
-    return {case: Choice(rate, tried, rate in (min(tried), max(tried)))
-            for (case, tried), rate in zip(scores.items(), found.values(), strict=True)}
+    return choices
 
 
-def _beyond(tried):
-    """The rate to try next if the best of those tried stands on an edge, else None."""
-    rates = sorted(tried)
-    best = max(rates, key=tried.get)
-    for edge, neighbour in zip(rates[:1] + rates[-1:], rates[1:2] + rates[-2:-1], strict=False):
-        if edge == best:
-            return float(f"{edge * edge / neighbour:.3g}")
-    return None
+def _best(tried):
+    rate = max(sorted(tried), key=tried.get)
+    return Choice(rate, tried, rate in (min(tried), max(tried)))
+
+
+def _beyond(choice):
+    """The rate to try next if the best of those tried stands on an edge."""
+    edge, neighbour, *_ = sorted(choice.scores, key=lambda rate: abs(rate - choice.rate))
+    return float(f"{edge * edge / neighbour:.3g}")
 
 
 def paired(a, b, overlap=0.0):

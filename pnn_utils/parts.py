@@ -11,17 +11,16 @@ class Standardise(torch.nn.Module):
 
     Parameters
     ----------
-    width : int, optional
-        Number of columns; None: one pair of constants for all of them.
+    width : int
+        Number of columns; without it: one pair of constants for all of them.
     floor : float
         Least sd: a dead column stays near zero.
     """
 
-    def __init__(self, width=None, floor=1e-6):
+    def __init__(self, width=(), floor=1e-6):
         super().__init__()
-        shape = () if width is None else (width,)
-        self.register_buffer("mean", torch.zeros(shape))
-        self.register_buffer("sd", torch.ones(shape))
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("sd", torch.ones(width))
         self.floor = floor
 
     def measure(self, values):
@@ -84,6 +83,12 @@ class Pool(torch.nn.Module):
 
     def forward(self, readings):
         return self.standardise(self.sums(readings), self.factor)
+
+
+def check_choice(name, value, *known):
+    """Refuse an option that is none of those known."""
+    if value not in known:
+        raise ValueError(f"{name} is {value!r}; expected one of {', '.join(map(repr, known))}")
 
 
 def windows(n, n_classes):

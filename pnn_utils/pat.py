@@ -46,7 +46,8 @@ class _PhysicsAware(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_y):
         needed = ctx.needs_input_grad[2:]
-        found = iter(_ModelGradient.apply(ctx.model, needed, grad_y, *ctx.saved_tensors))
+        gradient = _ModelGradient.apply if torch.is_grad_enabled() else _ModelGradient.forward
+        found = iter(gradient(ctx.model, needed, grad_y, *ctx.saved_tensors))
         return None, None, *(next(found) if need else None for need in needed)
 
 
@@ -54,6 +55,9 @@ def _model_gradient(model, needed, grad_y, tensors):
     """J^T g_y, for those inputs that need it."""
     inputs = [x.detach().requires_grad_(need) for x, need in zip(tensors, needed, strict=True)]
     leaves = [x for x in inputs if x.requires_grad]
+    if own := getattr(model.args[0], "pullback", None):  # a model with an adjoint of its own
+        found = model.func(partial(own, grad_y, needed), tensors)
+        return [g for g, need in zip(found, needed, strict=True) if need], leaves
     with torch.enable_grad():
         y = _usable(model(inputs), grad_y)
     return torch.autograd.grad(y, leaves, grad_y.to(y), allow_unused=True), leaves
@@ -170,8 +174,7 @@ def _to_tensor(measured):
         measured = _to_numpy(measured)
     if not isinstance(measured, (np.ndarray, np.generic, float)):
         raise TypeError(f"the device must return one array, got {type(measured).__name__}")
-    array = np.array(measured, order="C")
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    array = np.array(measured, np.asarray(measured).dtype.newbyteorder("="), order="C")
     if array.dtype not in (np.float16, np.float32, np.float64):
         raise TypeError(f"the device must return float16, float32 or float64, got {array.dtype}")
     return torch.from_numpy(array)
@@ -211,11 +214,9 @@ class _ModelGradient(torch.autograd.Function):
 
 def _one_by_one(function, info, in_dims, first, second, *tensors):
     """Nothing is known about a black box's batch dimension, so it runs once per element."""
-    found = []
-    for i in range(info.batch_size):
-        element = [x if dim is None else x.select(dim, i)
-                   for x, dim in zip(tensors, in_dims[2:], strict=True)]
-        found.append(function.apply(first, second, *element))
+    columns = [[x] * info.batch_size if dim is None else x.unbind(dim)
+               for x, dim in zip(tensors, in_dims[2:], strict=True)]
+    found = [function.apply(first, second, *element) for element in zip(*columns, strict=True)]
     if function is _PhysicsAware:
         return torch.stack(found), 0
     return tuple(map(torch.stack, zip(*found, strict=True))), (0,) * len(found[0])

@@ -1,22 +1,21 @@
 """One training loop for every network: Adam, cosine schedule, history, a checkpoint beside it."""
 
-import hashlib
 import math
-import os
-from pathlib import Path
 
+import joblib
 import numpy as np
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm  # the plain bar heeds TQDM_DISABLE, which keeps bars out of outputs
 
 from pnn_utils.files import load_tensors, save_tensors
 
 WARMUP = 0.05  # share of the epochs
 
 
+@torch.no_grad()
 def accuracy(network, x, y):
     """Return the share of rows of `x` whose largest logit is at the label in `y`."""
-    return _count_right(network, x, y) / len(y)
+    return (network(x).argmax(-1) == y).sum().item() / len(y)
 
 
 def accuracy_on_device(network, x, y):
@@ -50,7 +49,7 @@ def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=No
     device : PhysicalSystem or Devices, optional
         Its passes (and events, if it counts any) go into the history, its noise generator into the
         checkpoint, so that a resumed run meets the same noise.
-    checkpoint : path, optional
+    checkpoint : pathlib.Path, optional
         File of the run's state, written every `checkpoint_every` epochs; the same call goes on
         from it. If training stops, network and generator are put back to where they started.
     augment, late_augment : callable, optional
@@ -72,31 +71,25 @@ def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=No
     generator = generator or torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
     settings = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size,
-                "late_epochs": late_epochs}
-    kept = checkpoint and Checkpoint(checkpoint, network, optimizer, generator, device,
-                                     settings | {"data": _digest(x), "labels": _digest(y)})
+                "late_epochs": late_epochs, "data": _digest(x), "labels": _digest(y)}
+    kept = checkpoint and Checkpoint(checkpoint, network, optimizer, generator, device, settings)
     history = kept.resume() if kept else []
     n, size = len(x), batch_size or len(x)
     batches = math.ceil(n / size)
-    # tqdm's notebook bar does not heed TQDM_DISABLE by itself, which keeps bars out of outputs.
-    bar = tqdm(range(len(history), epochs), initial=len(history), total=epochs, leave=False,
-               disable=bool(os.environ.get("TQDM_DISABLE")))
     try:
-        for epoch in bar:
+        for epoch in tqdm(range(len(history), epochs), leave=False):
             change = augment if epoch < epochs - late_epochs else late_augment
             order = torch.randperm(n, generator=generator) if batch_size else torch.arange(n)
             total = 0.0
             for batch, rows in enumerate(order.split(size)):
-                progress = (epoch * batches + batch) / (epochs * batches)
-                rate = learning_rate * _schedule(progress)
+                rate = learning_rate * _schedule((epoch * batches + batch) / (epochs * batches))
                 optimizer.param_groups[0]["lr"] = rate
                 optimizer.zero_grad()
                 inputs = change(x[rows], generator) if change else x[rows]
                 loss = torch.nn.functional.cross_entropy(network(inputs), y[rows])
                 if not torch.isfinite(loss):
-                    raise FloatingPointError(
-                        f"the loss became {loss.item()} in epoch {epoch}, batch {batch}, "
-                        f"learning rate {rate:.3g}; expected a finite number")
+                    raise FloatingPointError(f"the loss became {loss.item()} in epoch {epoch}, "
+                                             f"batch {batch}, learning rate {rate:.3g}")
                 loss.backward()
                 optimizer.step()
                 total += loss.item() * len(rows)
@@ -108,11 +101,10 @@ def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=No
             if kept and ((epoch + 1) % checkpoint_every == 0 or epoch + 1 == epochs):
                 kept.save(history)
     except BaseException as error:
-        then = "No checkpoint was asked for."
         if kept:
             kept.put_back()
-            then = f"The checkpoint {checkpoint} is kept: the same call goes on from it."
-        error.add_note(f"Training stopped after {len(history)} whole epochs of {epochs}. {then}")
+            error.add_note(f"Training stopped after {len(history)} whole epochs of {epochs}. "
+                           f"The checkpoint {checkpoint} is kept: the same call goes on from it.")
         raise
     return history
 
@@ -126,11 +118,11 @@ class Checkpoint:
     """
 
     def __init__(self, path, network, optimizer, generator, device, settings):
-        self.path, self.network, self.optimizer = Path(path), network, optimizer
+        self.path, self.network, self.optimizer = path, network, optimizer
         self.generator, self.device = generator, device
-        weights = {name: value.clone() for name, value in network.state_dict().items()}
-        self.start = weights, generator.get_state()
-        self.settings = settings | {"seed": _digest(generator.get_state()),
+        self.weights = {name: value.clone() for name, value in network.state_dict().items()}
+        self.seed = generator.get_state()
+        self.settings = settings | {"seed": _digest(self.seed),
                                     "start": _digest(*network.parameters())}
 
     def save(self, history):
@@ -143,56 +135,50 @@ class Checkpoint:
                                           "device": self.device and self.device.state_dict()})
 
     def resume(self):
-        """Take over the state in the file and return its history; [] if there is no file yet."""
+        """Take over the state in the file and return its history; a new run writes one first."""
         if not self.path.exists():
             self.save([])  # from the first moment, for a device may stop in the first epoch
-            return []
         try:
             tensors, run = load_tensors(self.path)
         except ValueError as error:
             raise ValueError(f"{self.path} is not a readable checkpoint ({error}); "
                              "remove it to start again") from error
-        kept = {name: run.get("settings", {}).get(name, "none") for name in self.settings}
-        if kept != self.settings:
-            other = [f"{name} {kept[name]} (here {value})" for name, value in self.settings.items()
-                     if kept[name] != value]
+        kept = run.get("settings", {})
+        other = [f"{name} {kept.get(name)} (here {value})" for name, value in self.settings.items()
+                 if kept.get(name) != value]
+        if other:
             raise ValueError(f"{self.path} belongs to a run with other {', '.join(other)}; "
                              "remove it to start again")
         parts = {}
-        for name, value in tensors.items():
-            part, name = name.split(":", 1)
+        for key, value in tensors.items():
+            part, name = key.split(":", 1)
             parts.setdefault(part, {})[name] = value
         self.network.load_state_dict(parts.pop("network"))
         self.generator.set_state(parts.pop("generator")["state"])
-        groups = self.optimizer.state_dict()["param_groups"]
-        state = {int(number): moments for number, moments in parts.items()}
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        moments = {int(number): values for number, values in parts.items()}
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
         if self.device is not None:
             self.device.load_state_dict(run["device"])
         return run["history"]
 
     def put_back(self):
         """Return network and generator to their start, so that the same call is the same run."""
-        weights, seed = self.start
-        self.network.load_state_dict(weights)
-        self.generator.set_state(seed)
+        self.network.load_state_dict(self.weights)
+        self.generator.set_state(self.seed)
 
 
-class Devices:
+class Devices(list):
     """Several devices as the one whose state a checkpoint keeps."""
-
-    def __init__(self, devices):
-        self.devices = list(devices)
 
     @property
     def passes(self):
-        return sum(device.passes for device in self.devices)
+        return sum(device.passes for device in self)
 
     def state_dict(self):
-        return [device.state_dict() for device in self.devices]
+        return [device.state_dict() for device in self]
 
     def load_state_dict(self, states):
-        for device, state in zip(self.devices, states, strict=True):
+        for device, state in zip(self, states, strict=True):
             device.load_state_dict(state)
 
 
@@ -200,15 +186,9 @@ def _accuracy_in(mode, network, x, y, portion):
     before = network.mode
     network.set_mode(mode)
     try:
-        portions = zip(x.split(portion), y.split(portion), strict=True)
-        return sum(_count_right(network, *rows) for rows in portions) / len(y)
+        return accuracy(lambda x: torch.cat([network(rows) for rows in x.split(portion)]), x, y)
     finally:
         network.set_mode(before)
-
-
-@torch.no_grad()
-def _count_right(network, x, y):
-    return (network(x).argmax(-1) == y).sum().item()
 
 
 def _schedule(progress):
@@ -219,9 +199,5 @@ def _schedule(progress):
 
 
 def _digest(*tensors):
-    """First digits of the SHA-256 over shapes, kinds and contents."""
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(np.ascontiguousarray(tensor.detach().cpu().numpy()))
-    return digest.hexdigest()[:16]
+    """A text that tells shapes, kinds and contents apart."""
+    return joblib.hash([tensor.numpy(force=True) for tensor in tensors])

@@ -87,8 +87,7 @@ def fit_twin(device, x, theta, y, *, twin=None, hidden=(256, 256), epochs=30, ba
     twin = twin or Perceptron(*dimensions, hidden, generator)
     x, theta, y = (torch.tensor(values).float() for values in (x, theta, y))
     order = torch.randperm(len(x), generator=generator)
-    held = max(1, int(len(order) * HELD_OUT))
-    valid, train = order[:held], order[held:]
+    valid, train = order.tensor_split([max(1, int(len(order) * HELD_OUT))])
     if not refit:
         twin.standardise(x[train], theta[train], y[train])
     twin.requires_grad_(True)
@@ -117,8 +116,7 @@ def fit_twin(device, x, theta, y, *, twin=None, hidden=(256, 256), epochs=30, ba
         elif epoch - best_epoch >= PATIENCE:
             break
     if best_weights is None:
-        raise FloatingPointError(f"the twin's validation error was never finite (last: "
-                                 f"{validation}); are all controls and readings finite?")
+        raise FloatingPointError("no fit error was finite; are all controls and readings finite?")
     twin.load_state_dict(best_weights)
     return twin.requires_grad_(False), history
 
@@ -155,31 +153,25 @@ def gradient_quality(device, model, x, theta, rng, step=0.05):
         centres.append(np.clip(values, low + step * width, high - step * width).astype(np.float64))
         moves.append(step * width * rng.choice([-1.0, 1.0], np.shape(values)))
         ends.append([np.clip(centres[-1] + sign * moves[-1], low, high) for sign in (1, -1)])
-    readings = [[np.asarray(device(*end), np.float64) for end in zip(*ends, strict=True)]
-                for _ in range(2)]
+    readings = [[device(*end) for end in zip(*ends, strict=True)] for _ in range(2)]
     spread = np.std(readings[0][0], axis=0)
-    cotangent = rng.standard_normal(spread.shape + (len(x),)).T
-    cotangent = cotangent / np.where(spread > 0, spread, np.inf)
+    cotangent = rng.standard_normal((len(spread), len(x))).T / np.where(spread > 0, spread, np.inf)
     first, second = (((up - down) * cotangent).sum(1) / (2 * step) for up, down in readings)
 
     inputs = [torch.tensor(c, dtype=torch.float32, requires_grad=True) for c in centres]
-    along = torch.tensor(cotangent, dtype=torch.float32)
-    gradients = torch.autograd.grad(model(*inputs), inputs, along)
+    gradients = torch.autograd.grad(model(*inputs), inputs, torch.tensor(cotangent).float())
     of_model = sum((g.double().numpy() * move / step).sum(1)
                    for g, move in zip(gradients, moves, strict=True))
 
     products = np.stack([of_model * (first + second) / 2, of_model * of_model, first * second])
     total = products.sum(1, keepdims=True)
     without = total - products  # each row left out once
-    if not (total[1:] > 0).all() or not (without[2] > 0).all():
-        raise ValueError(
-            f"differences over a step of {step} do not stand out of the noise of {len(x)} rows "
-            f"(mean product of two readings {total[2, 0] / len(x):.3g}, mean square of the "
-            f"model's {total[1, 0] / len(x):.3g}); take a larger step or more rows")
-    left_out = without[0] / np.sqrt(without[1] * without[2])
+    if not (without[1:] > 0).all():
+        raise ValueError(f"differences over a step of {step} do not stand out of the noise of "
+                         f"{len(x)} rows; take a larger step or more rows")
+    cosine, left_out = (mp / np.sqrt(mm * pp) for mp, mm, pp in (total, without))
     error = np.sqrt((len(x) - 1) / len(x) * ((left_out - left_out.mean()) ** 2).sum())
-    cosine = (total[0] / np.sqrt(total[1] * total[2])).item()
-    return {"cosine": cosine, "standard_error": float(error), "passes": 4 * len(x)}
+    return {"cosine": cosine.item(), "standard_error": float(error), "passes": 4 * len(x)}
 
 
 def save_twin(path, twin, made):
@@ -198,16 +190,14 @@ def load_twin(path, device, kind=Perceptron):
         If there is no such file; if it is damaged, or holds no twin of this kind and shape.
     """
     weights, about = load_tensors(path)
-    described = about.get("twin") if isinstance(about, dict) else None
-    if not isinstance(described, dict) or not {"kind", "settings"} <= set(described):
+    if "twin" not in about:
         raise ValueError(f"{path} holds no twin; what is told about it is {about!r:.200}")
-    if described["kind"] != kind.__name__:
-        raise ValueError(f"{path} holds a {described['kind']}; expected a {kind.__name__}")
-    names = ("input_dim", "param_dim", "output_dim")
-    found = [described["settings"][name] for name in names]
-    expected = [getattr(device, name) for name in names]
-    if found != expected:
-        raise ValueError(f"{path} holds a twin with dimensions {found}; the device has {expected}")
-    twin = kind(**described["settings"])
+    held, settings = about["twin"]["kind"], about["twin"]["settings"]
+    if held != kind.__name__:
+        raise ValueError(f"{path} holds a {held}; expected a {kind.__name__}")
+    expected = {name: getattr(device, name) for name in ("input_dim", "param_dim", "output_dim")}
+    if settings | expected != settings:
+        raise ValueError(f"{path} holds a twin with {settings}; the device has {expected}")
+    twin = kind(**settings)
     twin.load_state_dict(weights)
     return twin.requires_grad_(False)

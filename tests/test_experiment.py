@@ -80,8 +80,6 @@ if __name__ == "__main__":
     running.wait()
     kept = results.read_bytes().count(b"\n")
     assert 3 <= kept < len(POINTS)
-    with open(results, "ab") as file:  # what a kill in the middle of a write leaves
-        file.write(b'{"point": {"size": 40, "se')
     subprocess.run(command, check=True, env=quiet, timeout=60)
     rows = [json.loads(line) for line in results.read_text().splitlines()]
     assert len(rows) == len(POINTS)
@@ -123,11 +121,11 @@ def test_failures_are_retried_then_reported_and_the_rest_is_kept(tmp_path):
             raise ZeroDivisionError("always")
         return seed
 
-    with pytest.raises(SweepError, match=r"1 point\(s\) failed at every attempt.*\n.*") as caught:
+    with pytest.raises(SweepError, match=r"^1 point\(s\) failed at every attempt") as caught:
         sweep(fails, grid(seed=range(4)), path, attempts=3)
     assert tries.count(0) == 1 and tries.count(1) == 2 and tries.count(2) == 3
-    assert list(caught.value.failures) == ['{"seed": 2}']
-    assert "ZeroDivisionError: always" in caught.value.failures['{"seed": 2}']
+    assert '\n{"seed": 2}\nTraceback' in str(caught.value)
+    assert "ZeroDivisionError: always" in str(caught.value)
     assert sweep(lambda seed: seed, grid(seed=range(4)), path) == [0, 1, 2, 3]
 
 
@@ -138,10 +136,12 @@ def test_an_unknown_scheduler_is_named(tmp_path):
 
 def test_a_foreign_file_is_refused_and_kept(tmp_path):
     path = tmp_path / "results.jsonl"
-    path.write_text("not a result\n")
-    with pytest.raises(ValueError, match=r"line 1 is not a result"):
-        sweep(experiment, POINTS[:1], path)
-    assert path.read_text() == "not a result\n"
+    sweep(experiment, POINTS[:2], path)
+    for content in ("not a result\n", path.read_text()[:-9]):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=r"line [12] is not a result"):
+            sweep(experiment, POINTS[:1], path)
+        assert path.read_text() == content
 
 
 def test_a_result_that_is_no_number_is_a_failure(tmp_path):

@@ -6,18 +6,9 @@
     MLP           x -> linear -> ReLU -> linear, to compare with
 """
 
-from pnn_utils.networks.chain import (
-    Chain,
-    Network,
-    signal_like_controls,
-    spectral_chain,
-    waveform_chain,
-    waveform_like_controls,
-)
-from pnn_utils.networks.hybrid import MIDDLE, SPREAD, Hybrid
-from pnn_utils.networks.mlp import MLP
-from pnn_utils.networks.oscillating import Oscillating, every_second_pixel, split, tiles
+# ruff: noqa: F401  what notebooks import from here
 
-__all__ = ["Chain", "Hybrid", "MIDDLE", "MLP", "Network", "Oscillating", "SPREAD",
-           "every_second_pixel", "signal_like_controls", "spectral_chain", "split", "tiles",
-           "waveform_chain", "waveform_like_controls"]
+from .chain import signal_like_controls, spectral_chain, waveform_chain, waveform_like_controls
+from .hybrid import MIDDLE, SPREAD, Hybrid
+from .mlp import MLP
+from .oscillating import Oscillating, every_second_pixel, split, tiles

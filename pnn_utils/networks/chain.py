@@ -2,9 +2,8 @@
 
 import numpy as np
 import torch
-from torch.nn.utils import parametrize
 
-from pnn_utils.parts import Clamp, Pool, Standardise, Within, windows
+from pnn_utils.parts import Clamp, Pool, Standardise, Within, check_choice, windows
 from pnn_utils.pat import PhysicalLayer
 from pnn_utils.systems.base import check_whole
 
@@ -46,7 +45,7 @@ class Chain(Network):
     standardise : list of n_layers + 1 `Standardise`
         Of the input and of each layer's reading.
     readout : `Pool`
-    order : torch.Tensor, one row a layer, optional
+    order : list of one torch.Tensor a layer, optional
         Which element of s_n goes to each control: wiring, not arithmetic.
     """
 
@@ -58,18 +57,14 @@ class Chain(Network):
                              f"{device.output_dim} and {device.input_dim}")
         self.scale, self.offset = torch.nn.Parameter(scale), torch.nn.Parameter(offset)
         self.skip = torch.nn.Parameter(torch.zeros_like(scale[1:])) if skip else None
-        self.register_buffer("order", order)
+        self.register_buffer("order", torch.stack(order) if order else None)
         self.squash, within = squash(*device.input_range), Within(*device.param_range)
         self.standardise = torch.nn.ModuleList(standardise)
         self.readout, self.layers = readout, torch.nn.ModuleList()
         for start in theta:
             layer = PhysicalLayer(device, model, within(start), mode)
-            parametrize.register_parametrization(layer, "theta", within)
+            torch.nn.utils.parametrize.register_parametrization(layer, "theta", within)
             self.layers.append(layer)
-
-    @property
-    def factor(self):
-        return self.readout.factor
 
     @torch.no_grad()
     def calibrate(self, x):
@@ -135,9 +130,8 @@ def spectral_chain(device, model, n_features, n_classes, n_layers, generator, *,
         scale.append(torch.randint(0, 2, (width,), generator=generator) * 2.0 - 1)
         offset.append(BRIGHTNESS + 0.3 * torch.randn(width, generator=generator))
         theta.append(BRIGHTNESS + torch.randn(device.param_dim, generator=generator))
-    standardise = [Standardise(device.output_dim) for _ in range(n_layers)]
-    return Chain(device, model, torch.stack(scale), torch.stack(offset), torch.stack(theta),
-                 Within, [Wired(n_features, width), *standardise],
+    return Chain(device, model, *map(torch.stack, (scale, offset, theta)), Within,
+                 [Wired(n_features, width), *(Standardise(device.output_dim) for _ in scale)],
                  Pool(windows(device.output_dim, n_classes)), skip=skip, mode=mode)
 
 
@@ -154,16 +148,13 @@ def waveform_chain(device, model, n_classes, n_layers, generator, *, readout="me
     shuffle : bool
         Send the samples to each layer in a random order of its own, drawn once.
     """
-    if readout not in ("mean", "power"):
-        raise ValueError(f"readout is {readout!r}; expected 'mean' or 'power'")
+    check_choice("readout", readout, "mean", "power")
     samples = device.input_dim
     check_whole(1, device.output_dim, n_classes=n_classes)
     check_whole(1, n_layers=n_layers)
     scale = LOUDNESS * torch.randn(n_layers, samples, generator=generator)
     offset = 0.3 * LOUDNESS * torch.randn(n_layers, samples, generator=generator)
-    order = None
-    if shuffle:
-        order = torch.stack([torch.randperm(samples, generator=generator) for _ in scale])
+    order = [torch.randperm(samples, generator=generator) for _ in scale] if shuffle else None
     parts = windows(device.output_dim, n_classes)
     return Chain(device, model, scale, offset, torch.zeros(n_layers, device.param_dim), Clamp,
                  [Standardise(floor=1e-12) for _ in range(n_layers + 1)],
@@ -180,18 +171,17 @@ def signal_like_controls(device, n, depth, rng):
     def squash(z, low, high):
         return (low + (high - low) / (1 + np.exp(-z))).astype(np.float32)
 
-    def draw(signal):
+    signal, passes = rng.uniform(-1.7, 1.7, (n, device.input_dim)), []
+    for layer in range(depth):
+        if layer:
+            y = device(*passes[-1])
+            signal = (y - y.mean(0)) / y.std(0)
         # A broad draw a row: wider than a network starts, so that training stays inside.
         scale, offset = rng.normal(0, 1, (2, n, device.input_dim))
         theta = rng.normal(BRIGHTNESS, 1.5, (n, device.param_dim))
         x = squash(scale * signal + offset + BRIGHTNESS, *device.input_range)
-        return x, squash(theta, *device.param_range)
-
-    def answer(x, theta):
-        y = device(x, theta)
-        return (y - y.mean(0)) / y.std(0)
-
-    return _passes(draw, answer, rng.uniform(-1.7, 1.7, (n, device.input_dim)), depth)
+        passes.append((x, squash(theta, *device.param_range)))
+    return tuple(map(np.concatenate, zip(*passes, strict=True)))
 
 
 def waveform_like_controls(device, images, depth, rng):
@@ -199,22 +189,14 @@ def waveform_like_controls(device, images, depth, rng):
 
     The images have shape (n, samples); passes and what is returned: see `signal_like_controls`.
     """
-    clamp, rows = Clamp(*device.input_range), (len(images), 1)
+    clamp, rows, passes = Clamp(*device.input_range), (len(images), 1), []
     theta = np.zeros((len(images), device.param_dim), np.float32)
-
-    def draw(signal):
+    for layer in range(depth):
+        signal = device(*passes[-1]) if layer else images
         # Rows differ in how hard and how lopsided they drive, more widely than at the start.
         hardness, bias = rng.uniform(0.3, 3, rows), rng.normal(0, 1, rows)
         scale, offset = rng.normal(0, 1, (2, *signal.shape))
         z = hardness * scale * (signal - signal.mean()) / signal.std() + 0.5 * offset + bias
-        return clamp(torch.tensor(LOUDNESS * z, dtype=torch.float32)).numpy(), theta
-
-    return _passes(draw, device, images, depth)
-
-
-def _passes(draw, answer, signal, depth):
-    """Controls of pass after pass, each drawn around what was measured before."""
-    passes = [draw(signal)]
-    while len(passes) < depth:
-        passes.append(draw(answer(*passes[-1])))
-    return tuple(np.concatenate(part) for part in zip(*passes, strict=True))
+        x = clamp(torch.tensor(LOUDNESS * z, dtype=torch.float32)).numpy()
+        passes.append((x, theta))
+    return tuple(map(np.concatenate, zip(*passes, strict=True)))

@@ -5,7 +5,7 @@ import math
 import torch
 
 from pnn_utils.networks.chain import Network
-from pnn_utils.parts import Pool, Standardise, linear, windows
+from pnn_utils.parts import Pool, Standardise, check_choice, linear, windows
 from pnn_utils.pat import Physical
 from pnn_utils.systems.base import check_whole
 
@@ -39,14 +39,15 @@ class Hybrid(Network):
         self.split, outputs = devices[0].input_dim, len(devices) * devices[0].output_dim
         check_whole(1, n_inputs=n_inputs)
         check_whole(1, outputs, n_classes=n_classes)
-        self.bound = _one_of("bound", bound, ("clip", "largest", "sigmoid"))
-        self.within = devices[0].input_range
+        check_choice("bound", bound, "clip", "largest", "sigmoid")
+        check_choice("readout", readout, "linear", "parts")
+        self.bound, (self.low, self.high) = bound, devices[0].input_range
         self.feed = torch.nn.Linear(n_inputs, len(devices) * (self.split + devices[0].param_dim))
         torch.nn.init.normal_(self.feed.weight, std=1 / math.sqrt(n_inputs), generator=generator)
         torch.nn.init.zeros_(self.feed.bias)
         self.layers = torch.nn.ModuleList(
             Physical(device, model, mode) for device, model in zip(devices, models, strict=True))
-        if _one_of("readout", readout, ("linear", "parts")) == "parts":
+        if readout == "parts":
             self.readout = Pool(windows(outputs, n_classes))
         else:
             self.readout = torch.nn.Sequential(Standardise(outputs),
@@ -62,8 +63,7 @@ class Hybrid(Network):
         else:
             size = z.square().mean((1, 2), keepdim=True).sqrt().clamp_min(1e-6)
             u = (MIDDLE + SPREAD * z / size).clamp(0, 1)
-        low, high = self.within
-        return low + (high - low) * u
+        return self.low + (self.high - self.low) * u
 
     def outputs(self, x):
         """Return what all devices gave, shape (rows, devices * output_dim)."""
@@ -80,9 +80,3 @@ class Hybrid(Network):
     def forward(self, x):
         """Return logits, shape (rows, n_classes), for inputs of shape (rows, n_inputs)."""
         return self.readout(self.outputs(x))
-
-
-def _one_of(name, value, known):
-    if value not in known:
-        raise ValueError(f"{name} is {value!r}; expected one of {', '.join(map(repr, known))}")
-    return value

@@ -43,8 +43,7 @@ class Oscillating(Network):
             square = scale * (2 * torch.rand(size, size, generator=generator) - 1)
             drives = scale * (2 * torch.rand(size, generator=generator) - 1)
             rows, columns = torch.triu_indices(size, size, 1)
-            couplings = (square[rows, columns] + square[columns, rows]) / 2
-            theta = torch.cat([couplings, drives])
+            theta = torch.cat([(square[rows, columns] + square[columns, rows]) / 2, drives])
             self.layers.append(PhysicalLayer(device, model, theta, mode, shared=True))
         self.factor = torch.nn.Parameter(torch.tensor(float(factor)))
 
@@ -75,6 +74,5 @@ def tiles(images):
 def split(theta, size):
     """Unpack the couplings, a symmetric (size, size) without diagonal, and the drives, (size,)."""
     couplings = torch.zeros(size, size, dtype=theta.dtype)
-    rows, columns = torch.triu_indices(size, size, 1)
-    couplings[rows, columns] = theta[:-size].detach()
+    couplings[tuple(torch.triu_indices(size, size, 1))] = theta[:-size].detach()
     return couplings + couplings.T, theta[-size:].detach()

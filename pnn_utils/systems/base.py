@@ -109,9 +109,10 @@ def _checked(values, name, width, allowed, unit, single_row=False):
     if values.ndim not in (1, 2)[not single_row:] or values.shape[-1] != width:
         also = f" or ({width},)" if single_row else ": one row per pass"
         raise ValueError(f"{name} has shape {values.shape}; expected (n, {width}){also}")
-    low, high = np.broadcast_arrays(*allowed, np.empty(width))[:2]
+    low, high = allowed
     inside = (values >= low) & (values <= high)  # NaN is not inside any range
     if not inside.all():
+        low, high = np.broadcast_arrays(*allowed, np.empty(width))[:2]
         bad = tuple(int(i) for i in np.argwhere(~inside)[0])
         raise ValueError(f"{name}{list(bad)} = {values[bad]!r} is outside the allowed range "
                          f"[{low[bad[-1]]}, {high[bad[-1]]}] (unit: {unit})")

@@ -107,11 +107,10 @@ class Circuit(PhysicalSystem):
 
     def _convert(self, voltage):
         """Round to the converter's steps and clip to its range, if it has a resolution."""
-        p = self.parameters
-        if not p.converter_bits:
+        bits, limit = self.parameters.converter_bits, self.parameters.converter_range
+        if not bits:
             return voltage
-        limit = p.converter_range
-        step = 2 * limit / 2**p.converter_bits
+        step = 2 * limit / 2**bits
         return np.clip(np.round(voltage / step) * step, -limit, limit - step)
 
 

@@ -46,12 +46,11 @@ class Ringing(torch.nn.Module):
                              "many samples out as in, and no parameter controls")
         self.settings = {"input_dim": input_dim, "param_dim": param_dim,
                          "output_dim": output_dim, "substeps": substeps}
-        self.substeps = substeps
         self.register_buffer("constants", torch.zeros(len(NAMES), dtype=torch.float64))
 
     def forward(self, x, theta):
         """Return the waveform, shape (n, samples), for drives (n, samples); theta is empty."""
-        return _Ringing.apply(x, self.constants, self.substeps)
+        return _Ringing.apply(x, self.constants, self.settings["substeps"])
 
 
 def fit_ringing(device, x, theta, y, start, substeps=4, rows=1000):
@@ -106,21 +105,18 @@ class _Ringing(torch.autograd.Function):
 
 def _predict(drive, constants, substeps):
     """Return the waveforms, in the drive's precision, and voltages for the backward pass."""
-    kind = drive.dtype
-    gain_in, offset_in, gain_out, offset_out = (kind.type(c) for c in constants[9:])
+    gain_in, offset_in, gain_out, offset_out = constants[9:].astype(drive.dtype)
     padded = _whole_blocks(gain_in * drive + offset_in)
     rows, samples = padded.shape
-    voltages = np.empty((rows // LANES, samples, substeps, LANES), kind)
+    voltages = np.empty((rows // LANES, samples, substeps, LANES), drive.dtype)
     read = np.empty_like(padded)
-    _run(padded, *_substep(constants, substeps, kind), voltages, read)
+    _run(padded, *_substep(constants, substeps, drive.dtype), voltages, read)
     return gain_out * read[:len(drive)] + offset_out, voltages
 
 
 def _whole_blocks(values):
     """Add rows of zeros up to a multiple of LANES."""
-    padded = np.zeros((-(-len(values) // LANES) * LANES, values.shape[1]), values.dtype)
-    padded[:len(values)] = values
-    return padded
+    return np.pad(np.ascontiguousarray(values), ((0, -len(values) % LANES), (0, 0)))
 
 
 def _substep(constants, substeps, kind):
@@ -128,8 +124,7 @@ def _substep(constants, substeps, kind):
     inductance, resistance, leak, g1, v1, s1, g2, v2, s2 = constants[:9]
     step = scipy.linalg.expm(np.array([
         [-resistance / inductance, -1 / inductance, 1 / inductance],
-        [1.0, -leak, 0.0],
-        [0.0, 0.0, 0.0]]) / substeps)
+        [1.0, -leak, 0.0], [0.0, 0.0, 0.0]]) / substeps)
     load = np.array([g1 / substeps, v1, s1**2, g2 / substeps, v2, s2**2, 0.5, 1.0])
     return tuple(step[:2].ravel().astype(kind)), tuple(load.astype(kind))
 

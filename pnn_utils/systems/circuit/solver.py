@@ -56,8 +56,7 @@ def simulate(p, drive, substeps=2, delay=0.0):
     numpy.ndarray, shape (n, samples), float64
         In volts.
     """
-    step = p.sample_interval / substeps
-    network = propagator(p, step)
+    network = propagator(p, p.sample_interval / substeps)
     thermal = p.temperature * BOLTZMANN_OVER_CHARGE
     share = -network[2, 5] * p.junction_capacitance * substeps / p.sample_interval
     constants = np.array([
@@ -83,16 +82,14 @@ def propagator(p, step):
         drive, of a constant current out of the drain, and of one that rises from 0 to 1 A during
         the step.
     """
-    inverse_capacitance = np.linalg.inv([
-        [p.junction_capacitance + p.gate_drain_capacitance, -p.gate_drain_capacitance],
-        [-p.gate_drain_capacitance, p.gate_source_capacitance + p.gate_drain_capacitance]])
+    c_j, c_gd, c_gs = p.junction_capacitance, p.gate_drain_capacitance, p.gate_source_capacitance
+    inverse_capacitance = np.linalg.inv([[c_j + c_gd, -c_gd], [-c_gd, c_gs + c_gd]])
     load, gate = 1 / p.load_resistance, 1 / p.gate_resistance
     generator = np.zeros((7, 7))
     generator[0, [0, 1, 4]] = np.array([-(p.resistance + p.coil_resistance), -1, 1]) / p.inductance
     generator[1, :3] = np.array([1, -load, load]) / p.capacitance
     generator[2:4, 1:6] = inverse_capacitance @ np.array([
-        [load, -load - gate - 1 / p.leakage_resistance, gate, 0, -1],
-        [0, gate, -gate, 0, 0]])
+        [load, -load - gate - 1 / p.leakage_resistance, gate, 0, -1], [0, gate, -gate, 0, 0]])
     generator[5, 6] = 1 / step
     return np.ascontiguousarray(scipy.linalg.expm(generator * step)[:4])
 

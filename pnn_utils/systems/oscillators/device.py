@@ -26,13 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from pnn_utils.systems.base import PhysicalSystem, check_whole, make_parameters
-from pnn_utils.systems.oscillators.solver import (
-    STOERMER_8,
-    combine,
-    force_matrix,
-    march,
-    n_couplings,
-)
+from pnn_utils.systems.oscillators import solver
 
 TABLE = Path(__file__).with_name("parameters.csv")
 
@@ -75,7 +69,7 @@ class Oscillators(PhysicalSystem):
     param_range = (-10.0, 10.0)
     control_unit = "rad for angles, omega_0^2 for couplings and drives"
     output_unit = "rad"
-    tableau = STOERMER_8
+    tableau = solver.STOERMER_8
 
     def __init__(self, seed=0, noise_seed=0, ideal=False, n_oscillators=10, n_read=None,
                  **changes):
@@ -85,11 +79,11 @@ class Oscillators(PhysicalSystem):
         check_whole(1, n_oscillators, n_read=n_read)
         self.parameters = p = make_parameters(TABLE, ideal, **changes)
         self.input_dim, self.output_dim = n_oscillators, n_read
-        self.param_dim = n_couplings(n_oscillators) + n_oscillators
+        self.param_dim = solver.n_couplings(n_oscillators) + n_oscillators
         self.pass_time = p.duration * p.time_unit
         fabrication = np.random.default_rng(np.random.SeedSequence(seed))
         # (R_ij + R_ji) / 2 has the sd of R_ij over sqrt(2).
-        spread = fabrication.standard_normal(n_couplings(n_oscillators), np.float32)
+        spread = fabrication.standard_normal(solver.n_couplings(n_oscillators), np.float32)
         self.coupling_errors = np.float32(p.coupling_noise / np.sqrt(2)) * spread
         self._matrix = None  # memory for the force matrix, used again and again
 
@@ -106,18 +100,15 @@ class Oscillators(PhysicalSystem):
 
     def _release(self, angles, theta):
         p, size, n_read = self.parameters, self.input_dim, self.output_dim
-        theta, split = theta.astype(angles.dtype, copy=False), n_couplings(size)
-        couplings, drives = theta[:split], theta[split:]
-        if p.coupling_noise:
-            couplings = couplings + self.coupling_errors
-        reuse = self._matrix is not None and self._matrix.dtype == couplings.dtype
-        self._matrix = matrix = force_matrix(couplings, size, self._matrix if reuse else None)
+        theta, split = theta.astype(angles.dtype, copy=False), solver.n_couplings(size)
+        couplings, drives = theta[:split] + self.coupling_errors, theta[split:]
+        self._matrix = matrix = solver.force_matrix(couplings, size, self._matrix)
         final = angles[:, -n_read:].copy()
         slope, step = angles.dtype.type(1 + p.nonlinearity), p.duration * p.duration
         for first in range(0, len(angles), 512):  # bounds the memory of the stages
             part = slice(first, first + 512)
             # s q obeys the same equation with s times the force.
-            values, *_ = march(slope * angles[part], matrix, drives, (1 + p.nonlinearity) * step,
-                               self.tableau, n_read)
-            final[part] += combine(step * self.tableau.b, values[1:, :, -n_read:])
+            values, *_ = solver.march(slope * angles[part], matrix, drives,
+                                      (1 + p.nonlinearity) * step, self.tableau, n_read)
+            final[part] += solver.combine(step * self.tableau.b, values[1:, :, -n_read:])
         return final

@@ -8,15 +8,7 @@ matrix products obey OMP_NUM_THREADS, not torch.set_num_threads.
 import numpy as np
 import torch
 
-from pnn_utils.systems.oscillators.solver import (
-    STOERMER_8,
-    adjoint,
-    combine,
-    force_matrix,
-    march,
-    n_couplings,
-    pack_gradient,
-)
+from pnn_utils.systems.oscillators import solver
 
 
 class OscillatorModel:
@@ -36,18 +28,41 @@ class OscillatorModel:
     upper triangle, and the drives: one vector for the batch, so give the layer ``shared=True``.
     """
 
-    tableau = STOERMER_8
+    tableau = solver.STOERMER_8
 
     def __init__(self, n_oscillators, n_read=None, duration=0.5):
         self.n_oscillators, self.duration = n_oscillators, duration
         self.n_read = n_oscillators if n_read is None else n_read
 
     def __call__(self, x, theta):
-        expected = n_couplings(self.n_oscillators) + self.n_oscillators
+        expected = solver.n_couplings(self.n_oscillators) + self.n_oscillators
         if theta.shape != (expected,) or theta.dtype != x.dtype:  # compiled loops check no bounds
             raise ValueError(f"theta has shape {tuple(theta.shape)} and dtype {theta.dtype}; "
                              f"expected ({expected},), one vector for the batch, and {x.dtype}")
         return _Release.apply(x, theta, self)
+
+    def pullback(self, gradient, needed, x, theta):
+        """J^T g for (x, theta): what PAT's backward pass asks for, without torch's graph."""
+        return self._back(gradient, needed, *self._run(x, theta, True)[1:])
+
+    def _run(self, x, theta, keep):
+        start, controls = x.detach().numpy(), theta.detach().numpy()
+        split, step = solver.n_couplings(self.n_oscillators), self.duration**2
+        matrix = solver.force_matrix(controls[:split], self.n_oscillators)
+        marched = solver.march(start, matrix, controls[split:], step, self.tableau, self.n_read,
+                               keep)
+        read = slice(self.n_oscillators - self.n_read, None)
+        final = start[:, read] + solver.combine(step * self.tableau.b, marched[0][1:, :, read])
+        return torch.from_numpy(final), matrix, marched
+
+    def _back(self, gradient, needed, matrix, marched):
+        step, split = self.duration**2, solver.n_couplings(self.n_oscillators)
+        start, drives, product = solver.adjoint(gradient.numpy(), *marched, matrix, step,
+                                                self.tableau, needed[0])
+        by_theta = np.empty(split + self.n_oscillators, product.dtype)
+        solver.pack_gradient(product, by_theta[:split])
+        by_theta[split:] = drives
+        return None if start is None else torch.from_numpy(start), torch.from_numpy(by_theta)
 
 
 class _Release(torch.autograd.Function):
@@ -55,39 +70,26 @@ class _Release(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, theta, model):
-        size, n_read, tableau, step = (
-            model.n_oscillators, model.n_read, model.tableau, model.duration**2)
-        start, values = x.detach().numpy(), theta.detach().numpy()
-        couplings, drives = values[:n_couplings(size)], values[n_couplings(size):]
-        matrix, keep = force_matrix(couplings, size), any(ctx.needs_input_grad)
-        marched = march(start, matrix, drives, step, tableau, n_read, keep)
+        final, *kept = model._run(x, theta, any(ctx.needs_input_grad))
         ctx.save_for_backward(x, theta)  # so that torch notices if they change before the backward
-        ctx.kept = *marched, matrix, step, tableau
-        read = slice(size - n_read, None)
-        final = start[:, read] + combine(step * tableau.b, marched[0][1:, :, read])
-        return torch.from_numpy(final)
+        ctx.model, ctx.kept = model, kept
+        return final
 
     @staticmethod
     def backward(ctx, gradient):
         if torch.is_grad_enabled():  # somebody is going to differentiate this gradient again
             raise RuntimeError("the motion of the oscillators can be differentiated only once")
-        x, theta = ctx.saved_tensors
-        start, drives, product = adjoint(gradient.numpy(), *ctx.kept, ctx.needs_input_grad[0])
-        by_theta = np.empty(theta.shape, product.dtype)
-        split = n_couplings(x.shape[1])
-        pack_gradient(product, by_theta[:split])
-        by_theta[split:] = drives
-        return None if start is None else torch.from_numpy(start), torch.from_numpy(by_theta), None
+        _ = ctx.saved_tensors  # an error if one of them changed
+        return *ctx.model._back(gradient, ctx.needs_input_grad, *ctx.kept), None
 
 
 def pack(matrix):
     """Return the couplings (C_ij + C_ji) / 2 for i < j, row by row, of a square C; a tensor."""
-    rows, columns = torch.triu_indices(*matrix.shape, 1)
-    return (matrix[rows, columns] + matrix[columns, rows]) / 2
+    return ((matrix + matrix.T) / 2)[tuple(torch.triu_indices(*matrix.shape, 1))]
 
 
 @torch.no_grad()
-def motion(angles, couplings, drives, times, tableau=STOERMER_8):
+def motion(angles, couplings, drives, times, tableau=solver.STOERMER_8):
     """Return angles and velocities at several times after a release from rest, without gradients.
 
     Parameters
@@ -106,9 +108,9 @@ def motion(angles, couplings, drives, times, tableau=STOERMER_8):
     angles, velocities : torch.Tensor, shape (len(times), n, N)
     """
     start, size = angles.numpy(), angles.shape[1]
-    matrix, found = force_matrix(pack(couplings).numpy(), size), []
+    matrix, found = solver.force_matrix(pack(couplings).numpy(), size), []
     for time in map(float, times):
-        forces = march(start, matrix, drives.numpy(), time**2, tableau, size)[0][1:]
-        final = start + combine(time**2 * tableau.b, forces)
-        found.append((final, combine(time * tableau.v, forces)))
+        forces = solver.march(start, matrix, drives.numpy(), time**2, tableau, size)[0][1:]
+        final = start + solver.combine(time**2 * tableau.b, forces)
+        found.append((final, solver.combine(time * tableau.v, forces)))
     return tuple(torch.from_numpy(np.stack(parts)) for parts in zip(*found, strict=True))

@@ -124,9 +124,10 @@ def pack_gradient(product, gradient):
 def force_matrix(couplings, n_oscillators, out=None):
     """Return the symmetric A of q'' = A sin q + e, shape (N, N), for (N (N - 1) / 2,) couplings.
 
-    `out` is where to write it; fresh memory of this size costs as much as the work itself.
+    `out`, if of the same dtype, is where to write it: fresh memory of this size costs as much as
+    the work itself.
     """
-    if out is None:
+    if out is None or out.dtype != couplings.dtype:
         out = np.empty((n_oscillators, n_oscillators), couplings.dtype)
     unpack(couplings, out)
     out.reshape(-1)[::n_oscillators + 1] = -1 - out.sum(1)
@@ -194,7 +195,7 @@ def adjoint(gradient, values, sines, cosines, matrix, step, tableau, wants_start
     product : ndarray, shape (N, N)
         dL/dA, its entries taken as independent; see `pack_gradient`.
     """
-    (stages, n, size), n_read = sines.shape, gradient.shape[1]
+    (stages, _, size), n_read = sines.shape, gradient.shape[1]
     read, last = slice(size - n_read, None), stages - 1
     weights = (step * np.vstack([tableau.a, tableau.b]).T).astype(sines.dtype, order="C")
     by_forces, by_angles = np.empty_like(sines), values  # lambda; mu and after it g

@@ -93,5 +93,4 @@ class Plate(PhysicalSystem):
         """
         p = self.parameters
         drive = np.tile(x * x.dtype.type(p.amplifier_gain), p.periods)
-        return run(self._modal, drive, rows, self.steps_per_sample,
-                   skip=(p.periods - 1) * x.shape[1])
+        return run(self._modal, drive, rows, self.steps_per_sample, (p.periods - 1) * x.shape[1])

@@ -44,11 +44,10 @@ def free_plate_modes(n_modes, poisson, aspect=1.0, degree=14):
     norm = np.sqrt(2 * np.arange(size) + 1)
     unit = np.eye(size)
 
-    def derivatives(order):  # with respect to x / a, which runs over a unit length
-        each = [legendre.legval(points, legendre.legder(row, order)) for row in unit]
-        return np.stack(each) * norm[:, None] * 2**order
-
-    values, slopes, curvatures = (derivatives(order) for order in range(3))
+    # Derivatives with respect to x / a, which runs over a unit length.
+    values, slopes, curvatures = (
+        legendre.legval(points, legendre.legder(unit, order)) * norm[:, None] * 2**order
+        for order in range(3))
     mean = weights / 2
     bent, twisted, mixed = (f * mean @ g.T for f, g in (
         (curvatures, curvatures), (slopes, slopes), (curvatures, values)))
@@ -92,8 +91,7 @@ def state_space(p, seed=0):
     centre = p.offset_of_coil * glue.standard_normal(2)
     ring = modes.shapes((centre[0] + p.coil_radius * np.cos(angle)) * 2 / side_x,
                         (centre[1] + p.coil_radius * np.sin(angle)) * 2 / side_y).mean(-1)
-    held = np.concatenate([[1], ring])  # phi_n at the coil; the plate as a whole first
-    bent = np.concatenate([[0], ring])
+    held, bent = np.insert(ring, 0, 1), np.insert(ring, 0, 0)  # the plate as a whole comes first
     inertia = mass * np.eye(len(held)) + coil_mass * np.outer(held, held)
     stiffness = np.diag(mass * omega**2) + suspension * np.outer(held, held)
     squares, shapes = scipy.linalg.eigh(stiffness, inertia)
@@ -101,9 +99,8 @@ def state_space(p, seed=0):
     plate_q = p.mode_q * np.exp(p.q_spread * losses.standard_normal(p.n_modes))
     quality = np.concatenate([[p.suspension_q], plate_q])
     at_coil, at_bend = held @ shapes, bent @ shapes
-    microphone = p.offset_of_microphone * desk.standard_normal(2)
-    heard = _radiation(modes, shapes, natural, (side_x, side_y),
-                       (*microphone, p.microphone_distance))
+    microphone = *(p.offset_of_microphone * desk.standard_normal(2)), p.microphone_distance
+    heard = _radiation(modes, shapes, natural, (side_x, side_y), microphone)
 
     n = len(natural)
     z, v = np.arange(n), np.arange(n, 2 * n)
@@ -119,20 +116,15 @@ def state_space(p, seed=0):
     matrix[dm] += ear * heard @ matrix[v]
     matrix[hp, m], matrix[hp, hp] = high, -high
 
-    def row(places, values):
-        filled = np.zeros(2 * n + 4)
-        filled[places] = values
-        return filled
-
     def push(force_on_modes):  # the acceleration is heard at once
-        return row(v, force_on_modes) + row(dm, ear * heard @ force_on_modes)
+        return force_on_modes @ unit[v] + (ear * heard @ force_on_modes) * unit[dm]
 
     sound = p.sensitivity * (unit[m] - unit[hp])
     static = 1 / (ring**2 / (mass * omega[1:] ** 2)).sum()  # N/m: ring against plate's inertia
     return SimpleNamespace(
         matrix=matrix, voltage=unit[i] / inductance, force=push(at_coil), stretch=push(at_bend),
-        excursion=row(z, at_coil / natural), speed=row(v, at_coil), current=unit[i],
-        deflection=row(z, at_bend / natural), sound=sound, sound_slope=sound @ matrix,
+        excursion=at_coil / natural @ unit[z], speed=at_coil @ unit[v], current=unit[i],
+        deflection=at_bend / natural @ unit[z], sound=sound, sound_slope=sound @ matrix,
         force_factor=force_factor, suspension=suspension,
         stretch_stiffness=p.stretching * static / thickness**2,
         energy=np.concatenate([np.full(2 * n, 0.5), [inductance / 2, 0, 0, 0]]),
@@ -145,8 +137,7 @@ def _radiation(modes, shapes, natural, sides, microphone):
     x, y = np.meshgrid(nodes, nodes, indexing="ij")
     (side_x, side_y), (away_x, away_y, height) = sides, microphone
     distance = np.sqrt(height**2 + (x * side_x / 2 - away_x) ** 2 + (y * side_y / 2 - away_y) ** 2)
-    free = np.concatenate([np.ones((1, *x.shape)), modes.shapes(x, y)])
-    surface = np.einsum("n...,nk->k...", free, shapes)
+    surface = np.einsum("n...,nk->k...", np.insert(modes.shapes(x, y), 0, 1, axis=0), shapes)
     delay = np.cos(natural[:, None, None] * (distance - height) / SOUND_SPEED)
     area = side_x * side_y * np.outer(weights, weights) / 4
     return AIR_DENSITY / (2 * np.pi) * (surface * delay / distance * area).sum((1, 2))
@@ -162,6 +153,5 @@ class PlateModes(NamedTuple):
         """Return deflections of mean square 1, shape (modes, *x.shape), at x, y in half sides."""
         degree = self.coefficients.shape[1] - 1
         norm = np.sqrt(2 * np.arange(degree + 1) + 1)
-        along_x, along_y = (legendre.legvander(np.asarray(v, float), degree) * norm
-                            for v in (x, y))
+        along_x, along_y = (legendre.legvander(v, degree) * norm for v in (x, y))
         return np.einsum("kmn,...m,...n->k...", self.coefficients, along_x, along_y)

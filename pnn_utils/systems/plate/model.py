@@ -21,9 +21,8 @@ class Convolution(torch.nn.Module):
     def __init__(self, input_dim, param_dim, output_dim):
         super().__init__()
         if input_dim != output_dim or param_dim:
-            raise ValueError(
-                f"dimensions are {input_dim}, {param_dim}, {output_dim}; expected as many samples "
-                "out as in, and no parameter controls")
+            raise ValueError(f"dimensions are {input_dim}, {param_dim}, {output_dim}; expected as "
+                             "many samples out as in, and no parameter controls")
         self.settings = {"input_dim": input_dim, "param_dim": param_dim, "output_dim": output_dim}
         lags = torch.arange(-input_dim + 1, input_dim)
         self.register_buffer("kernel", torch.zeros(len(lags)))
@@ -43,8 +42,7 @@ class Convolution(torch.nn.Module):
         samples = x.shape[1]
         x, y = x.double(), y.double()
         moments, cross = x.T @ x, x.T @ y
-        normal = torch.zeros(2 * samples - 1, 2 * samples - 1, dtype=torch.float64)
-        right = torch.zeros(2 * samples - 1, dtype=torch.float64)
+        normal, right = x.new_zeros(2 * samples - 1, 2 * samples - 1), x.new_zeros(2 * samples - 1)
         for t in range(samples):
             heard = slice(t, t + samples)
             normal[heard, heard] += moments.flip(0, 1)

@@ -62,14 +62,12 @@ def run(modes, drive, rows, steps, skip):
     real = drive.dtype
     # Whole groups of lanes: every row takes the same path through the vector units, and so gives
     # the same bytes in any batch.
-    padded = np.zeros((-(-len(drive) // LANES) * LANES, drive.shape[1]), real)
-    padded[: len(drive)] = drive
+    padded = np.pad(np.ascontiguousarray(drive), ((0, -len(drive) % LANES), (0, 0)))
     weights, direct = records(rows)
     pair = np.result_type(real, np.complex64)
     complexes = (np.ascontiguousarray(c, pair) for c in (flow, kicks, readings, weights))
-    linear = not (numbers[2:7] != 0).any()
     recorded = _advance(padded, steps, *complexes, direct.astype(real), numbers.astype(real),
-                        skip, linear)
+                        skip, linear=not numbers[2:7].any())
     return recorded[: len(drive)]
 
 
