@@ -1,6 +1,10 @@
 """environment.yml (conda, Binder) and requirements.txt (pip) name the same packages, and agree."""
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 
 import yaml
@@ -57,3 +61,29 @@ def test_every_requirement_is_pinned():
     text = (files.ROOT / "requirements.txt").read_text()
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     assert len(lines) == sum(map(len, pinned()))
+
+
+def test_every_module_works_where_nothing_can_be_written(tmp_path):
+    package = tmp_path / "pnn_utils"
+    shutil.copytree(files.ROOT / "pnn_utils", package, ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in [package, *package.rglob("*/")]:
+        (folder / "__pycache__").touch()  # a file: nobody, root neither, makes that folder
+    code = """
+import importlib, pkgutil, numpy, pnn_utils
+for module in pkgutil.walk_packages(pnn_utils.__path__, "pnn_utils."):
+    importlib.import_module(module.name)
+from pnn_utils.systems.circuit.device import Circuit
+from pnn_utils.systems.plate.device import Plate
+for device in (Circuit(), Plate()):
+    device(numpy.zeros((1, 196)), numpy.zeros(0))
+print(pnn_utils.__file__)
+"""
+    nowhere = str(tmp_path / "file")  # neither a home folder nor anything in it can be made
+    (tmp_path / "file").touch()
+    environment = {name: value for name, value in os.environ.items()
+                   if name not in ("NUMBA_CACHE_DIR", "MPLCONFIGDIR")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True,
+                          text=True, env=environment | {
+                              "HOME": nowhere, "XDG_CACHE_HOME": nowhere, "PYTHONPATH": ""})
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert str(tmp_path) in done.stdout
