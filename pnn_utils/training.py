@@ -140,26 +140,34 @@ class Checkpoint:
             self.save([])  # from the first moment, for a device may stop in the first epoch
         try:
             tensors, run = load_tensors(self.path)
-        except ValueError as error:
+            kept = dict(run["settings"])
+        except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{self.path} is not a readable checkpoint ({error}); "
                              "remove it to start again") from error
-        kept = run.get("settings", {})
         other = [f"{name} {kept.get(name)} (here {value})" for name, value in self.settings.items()
                  if kept.get(name) != value]
         if other:
             raise ValueError(f"{self.path} belongs to a run with other {', '.join(other)}; "
                              "remove it to start again")
+        try:
+            return self._take_over(tensors, run)
+        except (AttributeError, KeyError, RuntimeError, TypeError) as error:
+            raise ValueError(f"{self.path} does not hold a whole run ({error}); "
+                             "remove it to start again") from error
+
+    def _take_over(self, tensors, run):
         parts = {}
         for key, value in tensors.items():
             part, name = key.split(":", 1)
             parts.setdefault(part, {})[name] = value
         self.network.load_state_dict(parts.pop("network"))
         self.generator.set_state(parts.pop("generator")["state"])
-        moments = {int(number): values for number, values in parts.items()}
+        moments = {int(n): {name: values[name] for name in ("step", "exp_avg", "exp_avg_sq")}
+                   for n, values in parts.items()}
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
         if self.device is not None:
             self.device.load_state_dict(run["device"])
-        return run["history"]
+        return list(run["history"])
 
     def put_back(self):
         """Return network and generator to their start, so that the same call is the same run."""

@@ -190,14 +190,18 @@ def load_twin(path, device, kind=Perceptron):
         If there is no such file; if it is damaged, or holds no twin of this kind and shape.
     """
     weights, about = load_tensors(path)
-    if "twin" not in about:
-        raise ValueError(f"{path} holds no twin; what is told about it is {about!r:.200}")
-    held, settings = about["twin"]["kind"], about["twin"]["settings"]
+    try:
+        held, settings = about["twin"]["kind"], dict(about["twin"]["settings"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} holds no twin; it says of itself {about!r:.200}") from error
     if held != kind.__name__:
         raise ValueError(f"{path} holds a {held}; expected a {kind.__name__}")
     expected = {name: getattr(device, name) for name in ("input_dim", "param_dim", "output_dim")}
     if settings | expected != settings:
         raise ValueError(f"{path} holds a twin with {settings}; the device has {expected}")
-    twin = kind(**settings)
-    twin.load_state_dict(weights)
+    try:
+        twin = kind(**settings)
+        twin.load_state_dict(weights)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"{path} does not hold a whole {held}: {error}") from error
     return twin.requires_grad_(False)

@@ -65,7 +65,8 @@ def test_every_requirement_is_pinned():
 
 def test_every_module_works_where_nothing_can_be_written(tmp_path):
     package = tmp_path / "pnn_utils"
-    shutil.copytree(files.ROOT / "pnn_utils", package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(files.ROOT / "pnn_utils", package,
+                    ignore=shutil.ignore_patterns("__pycache__"))
     for folder in [package, *package.rglob("*/")]:
         (folder / "__pycache__").touch()  # a file: nobody, root neither, makes that folder
     code = """

@@ -348,9 +348,6 @@ DOORS = {
         FloatingPointError, y=arrays(9, 4, ways=("value",))),
 }
 EXEMPT = {}  # name: why what it raises is no door's word
-# Files with a right checksum and other contents; strict: who mends one takes it off the list.
-HOLES = {"twin.load_twin": "RuntimeError, KeyError or TypeError instead of a ValueError",
-         "training.train": "AttributeError or KeyError instead of a ValueError"}
 
 
 def documented(target):
@@ -390,8 +387,7 @@ def test_who_documents_errors_is_a_door_and_fuzzed():
     assert set(EXEMPT) <= found - fuzzed
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.xfail(
-    name in HOLES, reason=HOLES.get(name, ""), strict=True)) for name in DOORS])
+@pytest.mark.parametrize("name", DOORS)
 def test_a_door_answers_with_finite_numbers_or_says_what_is_wrong(name):
     door, target = DOORS[name], pydoc.locate(f"pnn_utils.{name.split()[0]}")
     allowed, answers = (*documented(target), *door.also), []

@@ -231,7 +231,7 @@ def test_damaged_and_foreign_checkpoints_are_refused(tmp_path, twin):
     with pytest.raises(ValueError, match="not a readable checkpoint"):
         train(network(SHG(), twin), *data(), epochs=2, learning_rate=0.05, checkpoint=path)
     save_twin(path, twin, {})
-    with pytest.raises(ValueError, match=r"belongs to a run with other epochs None \(here 2\)"):
+    with pytest.raises(ValueError, match="not a readable checkpoint"):
         train(network(SHG(), twin), *data(), epochs=2, learning_rate=0.05, checkpoint=path)
 
 
