@@ -56,6 +56,6 @@ $(ENVIRONMENT): requirements.txt pyproject.toml
 	@echo "(with the CUDA libraries of pip's default torch, where PyTorch's own index is out of reach: 6 GB)."
 	$(PYTHON) -m venv .venv
 	.venv/bin/python .ci/cpu_torch.py
-	.venv/bin/python -m pip install --progress-bar on -r requirements.txt | grep -v "^Requirement already\|^Collecting\|^  Using cached"
+	.venv/bin/python -m pip install --progress-bar on -r requirements.txt
 	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
