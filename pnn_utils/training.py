@@ -1,6 +1,7 @@
 """One training loop for every network: Adam, cosine schedule, history, a checkpoint beside it."""
 
 import math
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -49,7 +50,7 @@ def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=No
     device : PhysicalSystem or Devices, optional
         Its passes (and events, if it counts any) go into the history, its noise generator into the
         checkpoint, so that a resumed run meets the same noise.
-    checkpoint : pathlib.Path, optional
+    checkpoint : path, optional
         File of the run's state, written every `checkpoint_every` epochs; the same call goes on
         from it. If training stops, network and generator are put back to where they started.
     augment, late_augment : callable, optional
@@ -118,7 +119,7 @@ class Checkpoint:
     """
 
     def __init__(self, path, network, optimizer, generator, device, settings):
-        self.path, self.network, self.optimizer = path, network, optimizer
+        self.path, self.network, self.optimizer = Path(path), network, optimizer
         self.generator, self.device = generator, device
         self.weights = {name: value.clone() for name, value in network.state_dict().items()}
         self.seed = generator.get_state()

@@ -226,7 +226,7 @@ def test_constants_measured_anew_do_not_make_another_run(tmp_path, twin):
 
 def test_damaged_and_foreign_checkpoints_are_refused(tmp_path, twin):
     path = tmp_path / "run"
-    train(network(SHG(), twin), *data(), epochs=2, learning_rate=0.05, checkpoint=path)
+    train(network(SHG(), twin), *data(), epochs=2, learning_rate=0.05, checkpoint=str(path))
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(ValueError, match="not a readable checkpoint"):
         train(network(SHG(), twin), *data(), epochs=2, learning_rate=0.05, checkpoint=path)
