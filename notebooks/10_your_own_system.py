@@ -36,9 +36,9 @@
 # %% tags=["parameters"]
 profile = "quick"
 n_seeds = 2  # splits, starts and noise
-n_train = 400  # images; 200 more choose the learning rate, 500 others are the test
+n_train = 250  # images; 200 more choose the learning rate, 500 others are the test
 n_layers = 2
-epochs = 8
+epochs = 6
 learning_rates = [0.05]
 extensions = 0  # how often the search may widen this grid; full: 3
 n_pairs = 1500  # measured pairs for the model
