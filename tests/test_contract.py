@@ -207,6 +207,18 @@ def test_ends_of_the_range_are_allowed(system):
             assert np.isfinite(y).all()
 
 
+def test_the_range_may_be_given_once_or_once_a_control_in_any_precision(system):
+    plain, device = system(), system()
+    x, theta = controls(plain, 3, dtype=np.float32)
+    x[0], x[1], theta[0], theta[1] = *plain.input_range, *plain.param_range
+    device.input_range = tuple(np.full(device.input_dim, end) for end in device.input_range)
+    device.param_range = tuple(map(np.float64, device.param_range))
+    assert np.array_equal(device(x, theta), plain(x, theta))
+    x[2, 1] = np.nextafter(np.float32(plain.input_range[1]), np.float32(np.inf))
+    with pytest.raises(ValueError, match=rf"x\[2, 1\] = {OUTSIDE}"):
+        device(x, theta)
+
+
 def test_unknown_parameter_is_refused(system):
     with pytest.raises(TypeError, match="nonsense.*expected one of"):
         system(nonsense=1)

@@ -11,7 +11,7 @@ import math
 import numbers
 import sys
 import types
-from typing import NamedTuple
+from collections import namedtuple
 
 import numpy as np
 
@@ -65,7 +65,7 @@ class PhysicalSystem:
         TypeError
             If the controls are not floating-point numbers, or the readings no real ones.
         ValueError
-            If a shape is wrong, or a control is NaN, infinite or out of its range.
+            If a shape or a range is wrong, or a control is NaN, infinite or out of its range.
         FloatingPointError
             If a reading is NaN or infinite.
         """
@@ -75,20 +75,18 @@ class PhysicalSystem:
             raise ValueError(f"theta has {len(theta)} rows but x has {len(x)}; "
                              f"expected as many, or one row of shape ({self.param_dim},)")
         theta = np.broadcast_to(theta, (len(x), self.param_dim))
-        y = np.asarray(self.respond(x, theta))
+        y = readings(self.respond(x, theta))
         self.passes += len(x)
-        if y.dtype.kind not in "fiu":
-            raise TypeError(f"readings have dtype {y.dtype}; expected real numbers")
         if y.shape != (len(x), self.output_dim):
             raise ValueError(f"readings have shape {y.shape}; expected {len(x), self.output_dim}")
-        y = y.astype(np.result_type(x, theta), copy=False)  # finite in this precision
+        y = y.astype(np.result_type(x, theta))  # a copy, finite in this precision
         if bad := np.count_nonzero(~np.isfinite(y)):
             raise FloatingPointError(f"{bad} of {y.size} readings of {type(self).__name__} are "
                                      "NaN or infinite; are its parameters far from usual?")
         return y
 
     def respond(self, x, theta):
-        """Return the measured values for checked controls of equal length."""
+        """Return the measured values for checked controls of equal length, which stay as is."""
         raise NotImplementedError(f"{type(self).__name__} does not define respond(x, theta)")
 
     @property
@@ -108,32 +106,50 @@ class PhysicalSystem:
 
 def _checked(values, name, width, allowed, unit, single_row=False):
     """Return `values` as a floating-point array, or refuse it with an error that says why."""
-    values = np.asarray(values)
-    if values.dtype not in (np.float32, np.float64):
-        raise TypeError(f"{name} has dtype {values.dtype}; expected float32 or float64")
+    masked, values = np.ma.isMaskedArray(values), np.asarray(values)
+    if masked or values.dtype not in (np.float32, np.float64):
+        raise TypeError(f"{name} has dtype {values.dtype}; expected float32 or float64, unmasked")
     if values.ndim not in (1, 2)[not single_row:] or values.shape[-1] != width:
         also = f" or ({width},)" if single_row else ": one row per pass"
         raise ValueError(f"{name} has shape {values.shape}; expected (n, {width}){also}")
-    low, high = allowed
-    inside = (values >= low) & (values <= high)  # NaN is not inside any range
+    low, high = ends(f"the range of {name}", allowed, width, values.dtype)
+    inside = np.isfinite(values) & (values >= low) & (values <= high)
     if not inside.all():
-        low, high = np.broadcast_arrays(*allowed, np.empty(width))[:2]
         bad = tuple(int(i) for i in np.argwhere(~inside)[0])
         raise ValueError(f"{name}{list(bad)} = {values[bad]!r} is outside the allowed range "
-                         f"[{low[bad[-1]]}, {high[bad[-1]]}] (unit: {unit})")
+                         f"[{low[bad[-1]]!s}, {high[bad[-1]]!s}] (unit: {unit})")
+    values = values.view()
+    values.flags.writeable = False  # what a device does must not change the caller's array
     return values
 
 
-class Parameter(NamedTuple):
-    """One row of a device's ``parameters.csv``; `off` is None unless it is an imperfection."""
+def ends(name, allowed, width, dtype=float):
+    """Return the ends (low, high) of a range, each of shape (width,), or refuse it by name.
 
-    name: str
-    value: float
-    unit: str
-    off: float | None
-    low: float
-    high: float
-    source: str
+    They are rounded as the controls that they are compared with are: 0.1 is 0.1 in float32 too.
+    """
+    try:
+        low, high = (np.broadcast_to(np.asarray(end, dtype), width) for end in allowed)
+        if not (low <= high).all():
+            raise ValueError("low is above high, or NaN")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{name} is {allowed}; expected (low, high), of one or {width} numbers "
+                         f"each: {error}") from error
+    return low, high
+
+
+def readings(values):
+    """Return readings as an array, or refuse (TypeError) what is masked or no real number."""
+    if hasattr(values, "detach"):  # a tensor, perhaps with a gradient; torch is not imported here
+        values = values.numpy(force=True)
+    array = np.asarray(values)
+    if np.ma.isMaskedArray(values) or array.dtype.kind not in "biuf":
+        raise TypeError(f"readings have dtype {array.dtype}; expected real numbers, unmasked")
+    return array
+
+
+# One row of a device's ``parameters.csv``; `off` is None unless it is an imperfection.
+Parameter = namedtuple("Parameter", "name value unit off low high source")
 
 
 def parameter_table(path):

@@ -6,21 +6,26 @@
 
 A real instrument blocks, is slow, and fails now and then. `Instrument` makes its one call a
 device that keeps the contract of `systems.base`: it asks again, a bounded number of times, when a
-call raises, hangs, or returns what cannot be a reading. `Faulty` fails on purpose, to see what a
-training makes of it.
+call raises, hangs, or returns what cannot be a reading, and reconnects before if the connection
+may be lost. `Faulty` fails on purpose, to see what a training makes of it.
 """
 
 import concurrent.futures
 import math
+import queue
 import threading
 import time
+import weakref
 
 import numpy as np
 
-from pnn_utils.systems.base import PhysicalSystem, check_numbers, check_whole
+from pnn_utils.systems.base import PhysicalSystem, check_numbers, check_whole, ends, readings
 
 EVENTS = ("errors", "timeouts", "lost_connections", "wrong_shapes", "not_finite", "clipped")
 FAULTS = ("error", "hang", "lost_connection", "wrong_shape", "not_finite", "clipped")
+# Errors by their types' names: pyvisa, whose own are the last two, need not be installed.
+LOST = {"OSError", "EOFError", "SubprocessError", "TimeoutError", "VisaIOError", "InvalidSession"}
+SLOW = {"TimeoutError", "TimeoutExpired"}
 
 
 class InstrumentError(RuntimeError):
@@ -34,10 +39,10 @@ class Instrument(PhysicalSystem):
     ----------
     measure : callable
         ``measure(x, theta)`` of shapes (n, input_dim) and (n, param_dim) returns n readings, shape
-        (n, output_dim). A checkpoint keeps its ``state_dict``, if it has one.
+        (n, output_dim); both arrays are its own. A checkpoint keeps its ``state_dict``, if any.
     input_dim, param_dim, output_dim : int
-    input_range, param_range : (float, float)
-        Lowest and highest value that may be sent; anything else never reaches the instrument.
+    input_range, param_range : (low, high)
+        What may be sent, see `PhysicalSystem`; anything else never reaches the instrument.
     control_unit, output_unit : str
     pass_time : float
         Seconds that one pass takes.
@@ -50,19 +55,23 @@ class Instrument(PhysicalSystem):
     attempts : int
         How often the same rows are asked for before `InstrumentError` is raised.
     timeout : float, optional
-        Seconds after which a call counts as hung and is left behind in its thread. Give
-        `reconnect` as well, unless a second call beside it does no harm.
+        Seconds after which a call, also of `reconnect`, counts as hung. All calls are made in one
+        thread (without a timeout the caller's), until a hung one is left behind in it and a new
+        one takes over: give `reconnect` as well, unless a second call beside it does no harm.
     first_wait : float
         Seconds before the second attempt; each further wait is twice as long, up to 60 s.
     limits : (float, float), optional
         Readings at or beyond these, the ends of a converter's range, count as clipped: failed.
     reconnect : callable, optional
-        ``reconnect()`` is called after a time-out or a ConnectionError.
+        ``reconnect()`` begins the attempt that follows a time-out or a lost connection. If it
+        raises or hangs, this attempt has failed, and the next one begins with it again.
+    reconnect_after : tuple of exception types
+        Errors after which the connection counts as lost, beside those of the system and pyvisa.
 
     Raises
     ------
     TypeError, ValueError
-        If `measure` or `reconnect` is nothing to call, or a number is none or out of range.
+        If a setting is wrong; by the call, if readings are no numbers or have wrong columns.
     InstrumentError
         By the call, if a portion failed at every attempt.
 
@@ -76,7 +85,8 @@ class Instrument(PhysicalSystem):
     def __init__(self, measure, input_dim, param_dim, output_dim, *, input_range=(0.0, 1.0),
                  param_range=(0.0, 1.0), control_unit="1", output_unit="1", pass_time=0.0,
                  rows_per_call=None, interval=0.0, warm_up=0, attempts=4, timeout=None,
-                 first_wait=0.1, limits=(-math.inf, math.inf), reconnect=lambda: None):
+                 first_wait=0.1, limits=(-math.inf, math.inf), reconnect=lambda: None,
+                 reconnect_after=()):
         super().__init__()
         if not (callable(measure) and callable(reconnect)):
             raise TypeError(f"measure {measure!r}, reconnect {reconnect!r}: nothing to call")
@@ -87,18 +97,22 @@ class Instrument(PhysicalSystem):
                       first_wait=first_wait, pass_time=pass_time)
         check_numbers(1e-9, threading.TIMEOUT_MAX, False, "s",
                       timeout=1 if timeout is None else timeout)
-        pairs = {"input_range": input_range, "param_range": param_range, "limits": limits}
-        for name, pair in pairs.items():
-            if len(pair) != 2 or not pair[0] < pair[1]:
-                raise ValueError(f"{name} is {pair}; expected (low, high) with low < high")
+        if not all(isinstance(kind, type) for kind in reconnect_after):
+            raise TypeError(f"reconnect_after is {reconnect_after}; expected types of exceptions")
+        ends("input_range", input_range, input_dim)
+        ends("param_range", param_range, param_dim)
+        (low,), (high,) = ends("limits", limits, 1)
+        if low == high:
+            raise ValueError(f"limits is {limits}; expected (low, high) with low < high")
         self.input_dim, self.param_dim, self.output_dim = input_dim, param_dim, output_dim
         self.input_range, self.param_range = input_range, param_range
         self.control_unit, self.output_unit = control_unit, output_unit
         self.pass_time, self.events = pass_time, dict.fromkeys(EVENTS, 0)
-        self._measure, self._reconnect, self._limits = measure, reconnect, limits
+        self._measure, self._limits = measure, (low.item(), high.item())
+        self._reconnect, self._reconnect_after = reconnect, tuple(reconnect_after)
         self._rows_per_call, self._interval, self._warm_up = rows_per_call, interval, warm_up
         self._attempts, self._timeout, self._first_wait = attempts, timeout, first_wait
-        self._cold, self._last_start = True, -math.inf
+        self._cold, self._lost, self._last_start, self._jobs = True, False, -math.inf, None
 
     def respond(self, x, theta):
         """Return the readings, shape (n, output_dim); see `PhysicalSystem.__call__`."""
@@ -136,17 +150,24 @@ class Instrument(PhysicalSystem):
     def _attempt(self, x, theta):
         """Ask once; return (None, reading), or (kind of event, the error)."""
         try:
+            if self._lost:
+                self._call(self._reconnect)
+                self._lost, self._cold = False, True
             for _ in range(self._warm_up if self._cold else 0):
-                self._timed(x[:1], theta[:1])
+                self._call(self._measure, x[:1], theta[:1])
             self._cold = False
-            reading = np.asarray(self._timed(x, theta), dtype=np.result_type(x, theta))
-        except (TimeoutError, ConnectionError) as error:
-            kind = "timeouts" if isinstance(error, TimeoutError) else "lost_connections"
-            return kind, self._reconnected(error)
+            answer = self._call(self._measure, x, theta)
         except Exception as error:  # whatever a driver raises, the rows can be asked for again
-            return "errors", error
+            names = {kind.__name__ for kind in type(error).__mro__}
+            self._lost |= bool(names & LOST) or isinstance(error, self._reconnect_after)
+            kind = "lost_connections" if self._lost else "errors"
+            return "timeouts" if names & SLOW else kind, error
+        reading = readings(answer).astype(np.result_type(x, theta))  # a copy
         if reading.shape != (expected := (len(x), self.output_dim)):
-            return "wrong_shapes", ValueError(f"shape {reading.shape}; expected {expected}")
+            error = ValueError(f"readings have shape {reading.shape}; expected {expected}")
+            if reading.size and reading.shape[1:] != expected[1:]:
+                raise error  # no row was dropped: asking again cannot help
+            return "wrong_shapes", error
         if bad := np.count_nonzero(~np.isfinite(reading)):
             return "not_finite", ValueError(f"{bad} of {reading.size} readings are not finite")
         low, high = reading.min(), reading.max()
@@ -156,31 +177,37 @@ class Instrument(PhysicalSystem):
                 f"{self._limits}; drive the instrument less hard or lower its gain")
         return None, reading
 
-    def _reconnected(self, error):
-        self._cold = True
-        try:
-            self._reconnect()
-        except Exception as another:  # with `error`, being handled, as its context
-            return another  # the next attempt will tell whether it mattered
-        return error
-
-    def _timed(self, x, theta):
+    def _call(self, call, *arguments):
+        """Return call(*arguments), made with copies of them in the thread that `timeout` says."""
         time.sleep(max(0.0, self._last_start + self._interval - time.monotonic()))
         self._last_start = time.monotonic()
+        arguments = [values.copy() for values in arguments]
         if self._timeout is None:
-            return self._measure(x, theta)
+            return call(*arguments)
+        if self._jobs is None:
+            self._jobs = queue.SimpleQueue()
+            threading.Thread(target=_work, args=[self._jobs], daemon=True).start()
+            weakref.finalize(self, self._jobs.put, None)
         answer = concurrent.futures.Future()  # of this call alone: late, it goes nowhere
-
-        def work():
-            try:
-                answer.set_result(self._measure(x, theta))
-            except BaseException as error:  # handed over to the caller, whatever it is
-                answer.set_exception(error)
-
-        threading.Thread(target=work, daemon=True).start()
+        self._jobs.put((answer, call, arguments))
         if not concurrent.futures.wait([answer], self._timeout).done:
+            self._jobs.put(None)  # its thread ends after this call, if ever
+            self._jobs = None
             raise TimeoutError(f"no answer within {self._timeout:g} s")
         return answer.result()
+
+    def __getstate__(self):
+        return self.__dict__ | {"_jobs": None}  # a copy has a thread of its own
+
+
+def _work(jobs):
+    """Make the calls that come through the queue, in turn, up to a None."""
+    for answer, call, arguments in iter(jobs.get, None):
+        try:
+            answer.set_result(call(*arguments))
+        except BaseException as error:  # handed over to the caller, whatever it is
+            answer.set_exception(error)
+        del answer, call, arguments  # or the last ones would live until the next call
 
 
 class Faulty:
@@ -217,7 +244,7 @@ class Faulty:
             raise ConnectionError("injected failure: connection lost")
         if kind in ("hang", "error"):
             time.sleep(self.hang_s if kind == "hang" else 0)
-            raise OSError(f"injected failure: {kind}")
+            raise RuntimeError(f"injected failure: {kind}")
         rows = len(x) - (kind == "wrong_shape")
         value = np.nan if kind == "not_finite" else self.full_scale
         return np.full((rows, self.output_dim), value, np.float32)
