@@ -2,8 +2,9 @@
 
 Results (notebooks as executed, figures, metrics, twins) go to their committed places or, when the
 environment variable ``PNN_SCRATCH`` names a folder, to the same places below that folder, so that
-a trial run touches nothing that is committed. Raw data, sources and the weights of long trainings
-always stay in the project.
+a trial run touches nothing that is committed. A relative name counts from the project's root: it
+means the same folder in a notebook, which runs elsewhere than what started it. Raw data, sources
+and the weights of long trainings always stay in the project.
 """
 
 import contextlib
@@ -19,7 +20,7 @@ SOURCES = ROOT / "notebooks"
 RAW = ROOT / "data" / "raw"
 WEIGHTS = ROOT / "data" / "weights"  # of long trainings; committed
 
-RESULTS = Path(os.environ.get("PNN_SCRATCH") or ROOT).resolve()
+RESULTS = (ROOT / os.environ.get("PNN_SCRATCH", "")).resolve()
 NOTEBOOKS = RESULTS / "notebooks"
 TWINS = RESULTS / "data" / "twins"
 METRICS = RESULTS / "data" / "metrics"
@@ -55,29 +56,21 @@ def atomic_path(path):
         If the disk is full or the folder cannot be written; it names `path`.
     """
     path = Path(path)
-    with naming(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
-        try:
-            yield temporary
-            with open(temporary, "rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def naming(path):
-    """Let an OSError that names no file, or a temporary one beside `path`, name `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
-        yield
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
     except OSError as error:
-        beside = str(path.with_name(f".{path.name}."))
-        if error.errno is None or not str(error.filename or beside).startswith(beside):
-            raise
+        if error.errno is None or error.filename not in (None, str(temporary)):
+            raise  # it names another file
         why = f"{error.strerror}; it was not written"
         raise type(error)(error.errno, why, str(path)) from error
+    finally:
+        with contextlib.suppress(OSError):  # it has its name, or was never made
+            temporary.unlink()
 
 
 def write_bytes(path, content):
@@ -130,20 +123,14 @@ def load_tensors(path):
     os.stat(path)  # raises FileNotFoundError
     try:
         with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except Exception as error:  # what the reader raises depends on where the bytes are damaged
-        raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
-    if KEY not in metadata:
-        raise ValueError(f"{path} was not written by this project: its metadata names "
-                         f"{sorted(metadata) or 'nothing'}; expected {KEY!r}")
-    try:
-        contents = json.loads(metadata[KEY])
+            contents = json.loads(file.metadata()[KEY])
         if _digest(tensors, contents["about"]) != contents["sha256"]:
             raise ValueError("its contents have another SHA-256 than it says")
         return tensors, json.loads(contents["about"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged: {error!r}") from error
+    except Exception as error:  # what the reader raises depends on where the bytes are damaged
+        raise ValueError(f"{path} is not a readable safetensors file of this project, or damaged: "
+                         f"{error!r}") from error
 
 
 def _digest(tensors, text):

@@ -1,5 +1,6 @@
 """environment.yml (conda, Binder) and requirements.txt (pip) name the same packages, and agree."""
 
+import ast
 import os
 import re
 import shutil
@@ -8,12 +9,15 @@ import sys
 import tomllib
 
 import yaml
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from pnn_utils import files
 
+# Where a package's name is not that of the module that it brings.
+PACKAGES = {"sklearn": "scikit-learn", "ruamel": "ruamel-yaml", "parselmouth": "praat-parselmouth"}
 CONDA_NAMES = {"pytorch-cpu": "torch", "matplotlib-base": "matplotlib"}
 # What conda brings and pip does not: the interpreter, its tools, a program without a pip package.
 CONDA_ONLY = {"python", "pip", "setuptools", "ngspice"}
@@ -37,6 +41,10 @@ def conda():
     return found
 
 
+def project():
+    return tomllib.loads((files.ROOT / "pyproject.toml").read_text())["project"]
+
+
 def test_both_files_name_the_same_packages():
     assert set(conda()) - CONDA_ONLY == set(pinned()[0])
 
@@ -51,10 +59,35 @@ def test_conda_allows_the_pinned_versions_and_no_other_major_one():
 
 
 def test_python_of_conda_is_one_that_the_project_declares():
-    project = tomllib.loads((files.ROOT / "pyproject.toml").read_text())["project"]
-    declared = SpecifierSet(project["requires-python"])
+    declared = SpecifierSet(project()["requires-python"])
     wanted = str(conda()["python"]).removeprefix("==").removesuffix(".*")
     assert Version(wanted) in declared
+
+
+def test_pip_install_brings_what_the_package_imports_and_in_the_versions_that_were_tested():
+    imported = {"ipykernel"}  # by name: the kernel of a notebook
+    for path in (files.ROOT / "pnn_utils").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+            imported |= {name.split(".")[0] for name in names}
+    wanted = imported - sys.stdlib_module_names - {"pnn_utils"}
+    declared = {canonicalize_name(one.name): one.specifier
+                for one in map(Requirement, project()["dependencies"])}
+    assert set(declared) == {canonicalize_name(PACKAGES.get(name, name)) for name in wanted}
+    versions = {**pinned()[1], **pinned()[0]}
+    for name, allowed in declared.items():
+        assert versions[name] in allowed, f"{name} {versions[name]}: pyproject has {allowed}"
+        assert Version(f"{versions[name].major + 1}") not in allowed, f"{name}: {allowed}"
+
+
+def test_a_relative_folder_for_trials_is_the_same_one_for_whoever_runs_elsewhere(tmp_path):
+    code = "from pnn_utils import files; print(files.METRICS)"
+    environment = {**os.environ, "PNN_SCRATCH": "trial", "PYTHONPATH": str(files.ROOT)}
+    found = {subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, check=True,
+                            capture_output=True, text=True).stdout.strip()
+             for folder in (tmp_path, files.ROOT, files.SOURCES)}
+    assert found == {str(files.ROOT / "trial" / "data" / "metrics")}
 
 
 def test_every_requirement_is_pinned():
