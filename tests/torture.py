@@ -6,8 +6,9 @@ Four jobs (fetching data, fitting a twin, training, a sweep) run in processes of
 killed (SIGKILL, with all their children) at random moments after their imports; the fifth is the
 pipeline, in a copy of this repository. Each is started again until it has been killed often enough
 and then runs to its end. After every kill, each file that has its final name must be whole. The
-other faults: a full disk, a folder that cannot be written, two pipelines at once, and files with a
-flipped bit or a lost end. Prints a table; exits 1 if anything was lost.
+other faults: a full disk, a folder that cannot be written, two pipelines at once, files with a
+flipped bit or a lost end, and an instrument whose driver fails in the middle of a training. Prints
+a table; exits 1 if anything was lost.
 """
 
 import argparse
@@ -25,6 +26,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -38,6 +40,7 @@ from pnn_utils.experiment import sweep
 from pnn_utils.files import ROOT, load_tensors, save_tensors, sha256
 from pnn_utils.networks import spectral_chain
 from pnn_utils.report import metrics
+from pnn_utils.systems.instrument import Instrument
 from pnn_utils.systems.shg.device import SHG
 from pnn_utils.training import Checkpoint, train
 from pnn_utils.twin import Perceptron, fit_twin, load_twin, random_controls, save_twin
@@ -70,8 +73,8 @@ def fitting(folder):
     return {name: sha256(folder / name) for name in ("twin.safetensors", "twin.json")}
 
 
-def training(folder, epochs=25):
-    device, generator = SHG(noise_seed=1), torch.Generator().manual_seed(1)
+def training(folder, epochs=25, device=None):
+    device, generator = device or SHG(noise_seed=1), torch.Generator().manual_seed(1)
     model = Perceptron(50, 50, 50, (32,), torch.Generator().manual_seed(2))
     network = spectral_chain(device, model, 4, 2, 2, torch.Generator().manual_seed(3))
     x = torch.rand(100, 4, generator=torch.Generator().manual_seed(4))
@@ -396,6 +399,80 @@ def damage(count, rounds, rng):
                 count["survived"] += 1
 
 
+# An instrument's driver.
+
+class VisaIOError(Exception):
+    """As pyvisa's, which is no OSError."""
+
+
+class SerialException(OSError):
+    """As pyserial's, which has no errno."""
+
+
+class Driver:
+    """It answers to the thread that opened it, until a fault closes it in the midst of a training.
+
+    Controls are scaled to volts where they stand; more than 5 V would break it.
+    """
+
+    def __init__(self, fault=None, at_call=41, refusals=0, hang_s=0.0):
+        self.fault, self.at_call, self.refusals, self.hang_s = fault, at_call, refusals, hang_s
+        self.calls, self.owner, self.highest = 0, None, 0.0
+
+    def reopen(self):
+        if self.refusals:
+            self.refusals -= 1
+            raise VisaIOError("VI_ERROR_RSRC_BUSY")
+        self.owner = threading.get_ident()
+
+    def __call__(self, x, theta):
+        self.calls += 1
+        if self.calls == 1:
+            self.owner = threading.get_ident()
+        for volts in (x, theta):
+            volts *= 5
+            self.highest = max(self.highest, volts.max())
+        if self.calls == self.at_call and self.fault:
+            self.owner = None
+            time.sleep(self.hang_s)
+            raise self.fault
+        if self.owner != threading.get_ident():
+            raise OSError(errno.EIO, "not open, or opened by another thread")
+        return np.tanh(np.cumsum(x * theta, 1) / 25)
+
+
+GONE = OSError(errno.EIO, "Input/output error")
+DRIVERS = {  # name: the driver's settings, and the events that they cost
+    "VisaIOError": ({"fault": VisaIOError("VI_ERROR_CONN_LOST")}, {"lost_connections": 1}),
+    "SerialException": ({"fault": SerialException("disconnected?")}, {"lost_connections": 1}),
+    "TimeoutExpired": ({"fault": subprocess.TimeoutExpired("scpi", 1)}, {"timeouts": 1}),
+    "errno 5": ({"fault": GONE}, {"lost_connections": 1}),
+    "errno 19": ({"fault": OSError(errno.ENODEV, "No such device")}, {"lost_connections": 1}),
+    "during warm-up": ({"fault": GONE, "at_call": 2}, {"lost_connections": 1}),
+    "reconnect fails twice": ({"fault": GONE, "refusals": 2}, {"lost_connections": 3}),
+    "a hang": ({"fault": GONE, "hang_s": 60}, {"timeouts": 1})}
+
+
+def driver_faults(count):
+    """After each of them, the weights of a training with a driver that never fails."""
+    def weights(driver):
+        device = Instrument(driver, 50, 50, 50, reconnect=driver.reopen, timeout=5, warm_up=3,
+                            rows_per_call=5, first_wait=0.01, attempts=6)
+        with tempfile.TemporaryDirectory() as folder:
+            training(Path(folder), 2, device)
+            return load_tensors(Path(folder, "network.safetensors"))[0], device
+
+    expected, _ = weights(Driver())
+    for name, (settings, events) in DRIVERS.items():
+        count["injected"] += 1
+        driver = Driver(**settings)
+        found, device = weights(driver)
+        assert all(torch.equal(found[key], expected[key]) for key in expected), f"{name}: {OTHER}"
+        assert {kind: n for kind, n in device.events.items() if n} == events, f"{name}: {events}"
+        assert driver.highest <= 5, f"{name}: {driver.highest} V were sent, where 5 V are allowed"
+        count["survived"] += 1
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=12, help="of each job and of the pipeline")
@@ -416,7 +493,8 @@ def main():
         "two pipelines at once": lambda count: two_pipelines(count, 3),
         "disk full": lambda count: disks(count, full, (errno.ENOSPC, errno.EFBIG)),
         "read-only folder": lambda count: disks(count, read_only, (errno.EROFS, errno.EACCES)),
-        "damaged file": lambda count: damage(count, 20, rng)}
+        "damaged file": lambda count: damage(count, 20, rng),
+        "an instrument's driver": driver_faults}
     print(f"{'fault':<28} {'injected':>8} {'survived':>8} {'seconds':>8}")
     total = {"injected": 0, "survived": 0, "kills": 0}
     for name, inject in faults.items():
