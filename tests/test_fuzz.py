@@ -177,7 +177,7 @@ def oscillating(build, sizes, n_models, **arguments):
     devices = [Oscillators(n_oscillators=n, n_read=read) for n, read in sizes]
     models = [OscillatorModel(n, read) for n, read in sizes][:n_models]
     return use(build, lambda: torch.rand(3, 12), devices=devices, models=models,
-               arrange=lambda x: x.view(len(x), 2, 6), **arguments)
+               arrange=lambda x: x.view(len(x), 2, 6), n_pixels=12, **arguments)
 
 
 def differentiate(join, x, measured, modelled):

@@ -24,6 +24,7 @@ def network(mode="in_silico", ideal=True, seed=0, sizes=((16, 16), (256 + 3, 3))
         lambda x: x.view(len(x), 16, 4),
         torch.Generator().manual_seed(seed),
         mode=mode,
+        n_pixels=64,
     )
 
 

@@ -9,6 +9,7 @@ import torch
 
 from pnn_utils.networks.chain import Network
 from pnn_utils.pat import PhysicalLayer
+from pnn_utils.systems.base import check_whole
 
 
 class Oscillating(Network):
@@ -24,6 +25,9 @@ class Oscillating(Network):
         The second device reads all and only the class oscillators.
     arrange : callable
         (rows, pixels) -> (rows, tiles, pixels of a tile): `every_second_pixel` or `tiles`.
+    n_pixels : int
+        Pixels of an image. A tile's fit onto the first device, and what all tiles give beside the
+        class oscillators onto the second.
     bound : float, optional
         Couplings and drives start uniform between -bound and bound, omega_0^2. Default:
         1 / sqrt(oscillators).
@@ -31,11 +35,16 @@ class Oscillating(Network):
         Where the factor starts.
     """
 
-    def __init__(self, devices, models, arrange, generator, *, mode="pat", bound=None, factor=1.0):
+    def __init__(self, devices, models, arrange, generator, *, mode="pat", bound=None, factor=1.0,
+                 n_pixels=784):
         super().__init__()
         if len(devices) != 2 or len(models) != 2:
             raise ValueError(f"there are {len(devices)} devices and {len(models)} models; "
                              "expected two each")
+        (first, second), (n_tiles, n_each) = devices, arrange(torch.zeros(1, n_pixels)).shape[1:]
+        self.between = n_tiles * first.output_dim
+        check_whole(1, first.input_dim, pixels_of_a_tile=n_each)
+        check_whole(self.between + second.output_dim, second_oscillators=second.input_dim)
         self.arrange, self.layers = arrange, torch.nn.ModuleList()
         self.sizes = [device.input_dim for device in devices]
         for device, model, size in zip(devices, models, self.sizes, strict=True):
@@ -44,13 +53,14 @@ class Oscillating(Network):
             drives = scale * (2 * torch.rand(size, generator=generator) - 1)
             rows, columns = torch.triu_indices(size, size, 1)
             theta = torch.cat([(square[rows, columns] + square[columns, rows]) / 2, drives])
+            check_whole(len(theta), len(theta), param_dim=device.param_dim)
             self.layers.append(PhysicalLayer(device, model, theta, mode, shared=True))
         self.factor = torch.nn.Parameter(torch.tensor(float(factor)))
 
     def hidden(self, x):
         """Return the initial angles of the second device, shape (rows, its oscillators)."""
         answered = self.layers[0](_zeros_after(self.arrange(x).flatten(0, 1), self.sizes[0]))
-        return _zeros_after(answered.view(len(x), -1), self.sizes[1])
+        return _zeros_after(answered.view(len(x), self.between), self.sizes[1])
 
     def forward(self, x):
         """Return logits, shape (rows, classes), for images of shape (rows, pixels)."""
