@@ -1,56 +1,126 @@
 """Digital parts between passes: standardise, bring into a range, pool, linear."""
 
+import contextlib
 import itertools
 import math
 
+import numpy as np
 import torch
+
+
+def extent(values, axis=0):
+    """Return largest minus smallest number of an array: 0 only where all are the same."""
+    largest = np.max(values, axis, initial=-np.inf)
+    return largest - np.min(values, axis, initial=np.inf)
+
+
+def beyond_float32(values):
+    """Tell whether float32 would lose what some column of an array, (rows, ...), varies by.
+
+    Its sums over many rows round that off below the column's offset, and its squares leave the
+    range of float32 where it is very small or large.
+    """
+    exact = np.asarray(values, np.float64)
+    varies = extent(exact)
+    lost = (1e4 * varies < abs(exact.mean(0))) | (varies < 1e-15) | (varies > 1e15)
+    return bool((lost & (varies > 0)).any())
+
+
+def precise(values):
+    """Return an array, (rows, columns), in float64 where `beyond_float32`, else as it is."""
+    return np.asarray(values, np.float64) if beyond_float32(values) else values
+
+
+def divisor(sd):
+    """Return what deviations are divided by: their sd, or infinity where nothing varied."""
+    return torch.where(sd > 0, sd, torch.inf)
+
+
+def spread(values, axis=0):
+    """Return what an array's deviations are divided by: see `divisor`."""
+    return np.where(extent(values, axis) > 0, values.std(axis), np.inf)
+
+
+def sent(values, allowed):
+    """Return controls as a device takes them: rounding has not led out of the allowed range.
+
+    They are float32, or float64 where float32 could not tell the values of a range apart.
+    """
+    ends = np.array(np.broadcast_arrays(*allowed), np.float64)
+    return np.clip(values, *ends).astype(np.float64 if beyond_float32(ends) else np.float32)
+
+
+@contextlib.contextmanager
+def evaluating(model):
+    """Run a model without what only training does (dropout, batch statistics)."""
+    modules = model.modules() if isinstance(model, torch.nn.Module) else ()
+    modes = {part: part.training for part in modules}
+    try:
+        for part in modes:
+            part.training = False
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
 
 
 class Standardise(torch.nn.Module):
     """(values - mean) / sd, column by column, with constants that `measure` takes once.
 
+    A column that did not vary then has sd 0 and is sent to 0 ever after: nobody knows how large
+    its changes are.
+
     Parameters
     ----------
     width : int
         Number of columns; without it: one pair of constants for all of them.
-    floor : float
-        Least sd: a dead column stays near zero.
     """
 
-    def __init__(self, width=(), floor=1e-6):
+    def __init__(self, width=()):
         super().__init__()
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("sd", torch.ones(width))
-        self.floor = floor
 
     def measure(self, values):
-        over = 0 if self.mean.ndim else None
-        self.mean.copy_(values.mean(over))
-        self.sd.copy_(values.std(over).clamp_min(self.floor))
+        over = 0 if self.mean.ndim else ()
+        if beyond_float32(values.detach().cpu().reshape(-1, *self.mean.shape)):
+            values = values.double()
+        low, high = values.amin(over), values.amax(over)
+        self.mean.copy_(torch.where(low == high, low, values.mean(over)))
+        self.sd.copy_(torch.where(low == high, 0, values.std(over)))
 
     def forward(self, values, factor=1):
-        return factor * (values - self.mean) / self.sd
+        return factor * (values - self.mean) / divisor(self.sd)
 
 
-class _Into(torch.nn.Module):
+class Into(torch.nn.Module):
+    """Send shares from 0 to 1 into a range: two numbers, or two arrays, one entry a control."""
+
     def __init__(self, low, high):
         super().__init__()
-        self.low, self.high = low, high
+        # No buffers: an end that was rounded to float32 may lie outside in float64.
+        self.low, self.high = (torch.tensor(end, dtype=torch.float64) for end in (low, high))
+
+    def share(self, z):
+        return z
 
     def forward(self, z):
-        return self.low + (self.high - self.low) * self.share(z)
+        low, high, width = (end.to(z) for end in (self.low, self.high, self.high - self.low))
+        return (low + width * self.share(z)).clamp(low, high)  # against rounding
 
 
-class Within(_Into):
+class Within(Into):
     """Squash any number smoothly into a range: low + (high - low) / (1 + exp(-z))."""
 
     share = staticmethod(torch.sigmoid)
 
     def right_inverse(self, value):
-        return torch.logit((value - self.low) / (self.high - self.low))
+        low, width = self.low.to(value), (self.high - self.low).to(value)
+        share = torch.where(width > 0, (value - low) / width, 0.5)  # of a fixed control, any
+        return torch.logit(share.clamp(0, 1))
 
 
-class Clamp(_Into):
+class Clamp(Into):
     """Send -1 to low and 1 to high, and cut off what does not fit, as a converter would."""
 
     def share(self, z):
@@ -63,16 +133,14 @@ class Pool(torch.nn.Module):
     Parameters
     ----------
     weights : torch.Tensor, shape (readings, classes)
-    floor : float
-        See `Standardise`.
     squared : bool
     """
 
-    def __init__(self, weights, floor=1e-6, squared=False):
+    def __init__(self, weights, squared=False):
         super().__init__()
         self.squared = squared
         self.register_buffer("weights", weights, persistent=False)
-        self.standardise = Standardise(weights.shape[1], floor)
+        self.standardise = Standardise(weights.shape[1])
         self.factor = torch.nn.Parameter(torch.tensor(1.0))
 
     def sums(self, readings):
@@ -93,7 +161,8 @@ def check_choice(name, value, *known):
 
 def windows(n, n_classes):
     """Cut n readings into equal adjacent parts: ones in a matrix of shape (n, n_classes)."""
-    return torch.nn.functional.one_hot(torch.arange(n) * n_classes // n, n_classes).float()
+    parts = torch.nn.functional.one_hot(torch.arange(n) * n_classes // n, n_classes)
+    return parts.to(torch.get_default_dtype())
 
 
 def linear(inputs, outputs, generator, variance=1.0):

@@ -8,6 +8,7 @@ whether a twin can train: a model can predict every reading well and have slopes
 import numpy as np
 import torch
 
+from pnn_utils import parts
 from pnn_utils.files import load_tensors, save_tensors, write_json
 from pnn_utils.parts import Standardise, linears, through
 
@@ -25,7 +26,7 @@ class Perceptron(torch.nn.Module):
                          "hidden": list(hidden)}
         widths = (input_dim + param_dim, *hidden, output_dim)
         self.layers = linears(widths, generator)
-        self.controls, self.outputs = (Standardise(widths[end], 1e-12) for end in (0, -1))
+        self.controls, self.outputs = (Standardise(widths[end]) for end in (0, -1))
 
     @property
     def output_sd(self):
@@ -38,26 +39,38 @@ class Perceptron(torch.nn.Module):
 
     def forward(self, x, theta):
         """Return the predicted reading, shape (n, output_dim), in the device's output unit."""
-        controls = self.controls(torch.cat([x, theta], dim=-1))
+        controls = self.controls(torch.cat([x, theta], dim=-1)).to(self.layers[0].weight)
         found = through(self.layers, controls, torch.nn.functional.silu)
         return found * self.outputs.sd + self.outputs.mean
 
 
 def random_controls(device, n, rng):
     """Draw controls uniformly over the device's ranges: x (n, input_dim), theta (n, param_dim)."""
-    x = rng.uniform(*device.input_range, (n, device.input_dim)).astype(np.float32)
-    theta = rng.uniform(*device.param_range, (n, device.param_dim)).astype(np.float32)
-    return x, theta
+    def draw(allowed, width):
+        return parts.sent(rng.uniform(*allowed, (n, width)), allowed)
+
+    return draw(device.input_range, device.input_dim), draw(device.param_range, device.param_dim)
 
 
 def noise_variance(device, x, theta, repeats):
     """Return the variance of one reading per output, from repeated readings; mean over rows."""
-    return np.var([device(x, theta) for _ in range(repeats)], axis=0, ddof=1).mean(0)
+    readings = parts.precise(np.concatenate([device(x, theta) for _ in range(repeats)]))
+    return readings.reshape(repeats, len(x), -1).var(0, ddof=1).mean(0)
 
 
-def r_squared(predicted, measured):
-    """Return 1 - (mean squared error) / (variance of the measurement) per output."""
-    return 1 - ((predicted - measured) ** 2).mean(0) / measured.var(0)
+def explained(error, measured):
+    """Return 1 - (mean squared error) / (variance of the measurement) per output.
+
+    In an output that is constant nothing is to be explained, as in one of noise only: 0.
+    """
+    varies = parts.extent(measured) > 0
+    return np.where(varies, 1 - error / np.where(varies, measured.var(0), 1), 0)
+
+
+def precision(model):
+    """Return the dtype of a model's weights; torch's default where it has none."""
+    weights = model.parameters() if isinstance(model, torch.nn.Module) else ()
+    return next((weight.dtype for weight in weights), torch.get_default_dtype())
 
 
 def fit_twin(device, x, theta, y, *, twin=None, hidden=(256, 256), epochs=30, batch_size=128,
@@ -71,7 +84,8 @@ def fit_twin(device, x, theta, y, *, twin=None, hidden=(256, 256), epochs=30, ba
     x, theta, y : ndarray, shapes (n, input_dim), (n, param_dim), (n, output_dim)
     twin : torch.nn.Module, optional
         Fitted in place; has ``standardise(x, theta, y)``, which sets its constants from pairs, and
-        ``output_sd``, which weighs the errors. Default: a `Perceptron` of `hidden` units.
+        ``output_sd``, which weighs the errors (0: without weight). Default: a `Perceptron` of
+        `hidden` units. It becomes float64 where float32 loses the spread of a column.
     generator : torch.Generator, optional
         Source of initial weights, split and batch order.
     refit : bool
@@ -79,25 +93,29 @@ def fit_twin(device, x, theta, y, *, twin=None, hidden=(256, 256), epochs=30, ba
 
     Returns
     -------
-    twin : the weights of the best epoch, no longer trainable
+    twin : the weights of the best epoch, no longer trainable, in eval mode
     history : list of dict, errors in units of each output's variance
     """
     generator = generator or torch.Generator().manual_seed(0)
     dimensions = device.input_dim, device.param_dim, device.output_dim
     twin = twin or Perceptron(*dimensions, hidden, generator)
-    x, theta, y = (torch.tensor(values).float() for values in (x, theta, y))
+    if any(map(parts.beyond_float32, (x, theta, y))):
+        twin.double()
+    x, theta, y = (torch.tensor(values, dtype=precision(twin)) for values in (x, theta, y))
     order = torch.randperm(len(x), generator=generator)
     valid, train = order.tensor_split([max(1, int(len(order) * HELD_OUT))])
     if not refit:
         twin.standardise(x[train], theta[train], y[train])
     twin.requires_grad_(True)
+    scale = parts.divisor(torch.as_tensor(twin.output_sd))
 
     def error(rows):
-        return (((twin(x[rows], theta[rows]) - y[rows]) / twin.output_sd) ** 2).mean()
+        return (((twin(x[rows], theta[rows]) - y[rows]) / scale) ** 2).mean()
 
     optimizer = torch.optim.Adam(twin.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     history, best, best_epoch, best_weights = [], np.inf, 0, None
+    twin.train()
     for epoch in range(epochs):
         total = 0.0
         for rows in train[torch.randperm(len(train), generator=generator)].split(batch_size):
@@ -107,7 +125,7 @@ def fit_twin(device, x, theta, y, *, twin=None, hidden=(256, 256), epochs=30, ba
             optimizer.step()
             total += loss.item() * len(rows)
         schedule.step()
-        with torch.no_grad():
+        with torch.no_grad(), parts.evaluating(twin):
             validation = error(valid).item()
         history.append({"epoch": epoch, "train": total / len(train), "validation": validation})
         if validation < best:
@@ -118,16 +136,22 @@ def fit_twin(device, x, theta, y, *, twin=None, hidden=(256, 256), epochs=30, ba
     if best_weights is None:
         raise FloatingPointError("no fit error was finite; are all controls and readings finite?")
     twin.load_state_dict(best_weights)
-    return twin.requires_grad_(False), history
+    return twin.requires_grad_(False).eval(), history
 
 
 def judge_twin(twin, device, x, theta):
-    """Return ``r2`` against one reading and its noise ``floor``, per output; 5 readings a row."""
-    y = device(x, theta)
+    """Return ``r2`` against one reading and its noise ``floor``, per output; 5 readings a row.
+
+    Outputs that did not vary have 0 for both and are listed as ``constant``, if there are any.
+    """
+    y, kind = parts.precise(device(x, theta)), precision(twin)
     noise = noise_variance(device, x, theta, READINGS)
-    with torch.no_grad():
-        predicted = twin(torch.tensor(x).float(), torch.tensor(theta).float()).numpy()
-    return {"r2": r_squared(predicted, y), "floor": 1 - noise / y.var(0)}
+    with torch.no_grad(), parts.evaluating(twin):
+        predicted = twin(torch.tensor(x, dtype=kind), torch.tensor(theta, dtype=kind)).numpy()
+    error = ((predicted - y) ** 2).mean(0)
+    judged = {"r2": explained(error, y), "floor": explained(noise, y)}
+    constant = np.flatnonzero(parts.extent(y) == 0).tolist()
+    return {**judged, "constant": constant} if constant else judged
 
 
 def gradient_quality(device, model, x, theta, rng, step=0.05):
@@ -144,22 +168,30 @@ def gradient_quality(device, model, x, theta, rng, step=0.05):
     Physics-aware training descends where it is above 0. It may exceed 1 by its error.
 
     x (n, input_dim) and theta (n, param_dim) are controls as they occur in training, n of some
-    hundreds; `step` is a share of their ranges. Returned are cosine, standard_error (jackknife
-    over rows) and passes, 4 a row. Readings that do not stand out of the noise are a ValueError.
+    hundreds; for a model that takes one theta a batch, it has shape (param_dim,). `step` is a
+    share of their ranges. Returned are cosine, standard_error (jackknife over rows) and passes,
+    4 a row. Readings that do not stand out of the noise are a ValueError.
     """
+    shared, theta = np.ndim(theta) == 1, np.broadcast_to(theta, (len(x), device.param_dim))
     centres, moves, ends = [], [], []
-    for values, (low, high) in ((x, device.input_range), (theta, device.param_range)):
+    for values, allowed in ((x, device.input_range), (theta, device.param_range)):
+        low, high = (np.asarray(end, np.float64) for end in allowed)
         width = high - low
-        centres.append(np.clip(values, low + step * width, high - step * width).astype(np.float64))
+        inner = [end.astype(values.dtype) for end in (low + step * width, high - step * width)]
+        centres.append(np.clip(values, *inner).astype(np.float64))
         moves.append(step * width * rng.choice([-1.0, 1.0], np.shape(values)))
         ends.append([np.clip(centres[-1] + sign * moves[-1], low, high) for sign in (1, -1)])
     readings = [[device(*end) for end in zip(*ends, strict=True)] for _ in range(2)]
-    spread = np.std(readings[0][0], axis=0)
-    cotangent = rng.standard_normal((len(spread), len(x))).T / np.where(spread > 0, spread, np.inf)
+    size = parts.spread(readings[0][0])
+    cotangent = rng.standard_normal((len(size), len(x))).T / size
     first, second = (((up - down) * cotangent).sum(1) / (2 * step) for up, down in readings)
 
-    inputs = [torch.tensor(c, dtype=torch.float32, requires_grad=True) for c in centres]
-    gradients = torch.autograd.grad(model(*inputs), inputs, torch.tensor(cotangent).float())
+    inputs = [torch.tensor(c, dtype=precision(model), requires_grad=True) for c in centres]
+    with parts.evaluating(model):
+        y = (torch.cat([model(row[None], own) for row, own in zip(*inputs, strict=True)])
+             if shared else model(*inputs))
+        gradients = torch.autograd.grad(y, inputs, torch.tensor(cotangent).to(y),
+                                        materialize_grads=True)
     of_model = sum((g.double().numpy() * move / step).sum(1)
                    for g, move in zip(gradients, moves, strict=True))
 
@@ -201,7 +233,9 @@ def load_twin(path, device, kind=Perceptron):
         raise ValueError(f"{path} holds a twin with {settings}; the device has {expected}")
     try:
         twin = kind(**settings)
+        if any(value.dtype == torch.float64 for value in weights.values()):
+            twin.double()
         twin.load_state_dict(weights)
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"{path} does not hold a whole {held}: {error}") from error
-    return twin.requires_grad_(False)
+    return twin.requires_grad_(False).eval()

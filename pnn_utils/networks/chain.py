@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from pnn_utils import parts
 from pnn_utils.parts import Clamp, Pool, Standardise, Within, check_choice, windows
 from pnn_utils.pat import PhysicalLayer
 from pnn_utils.systems.base import check_whole
@@ -15,7 +16,10 @@ LOUDNESS = 1 / 3
 
 
 class Network(torch.nn.Module):
-    """What every network has: `layers`, all in one mode."""
+    """What every network has: `layers`, all in one mode.
+
+    Where readings stand on a large offset, let ``network.double()`` send and read float64.
+    """
 
     @property
     def mode(self):
@@ -155,10 +159,10 @@ def waveform_chain(device, model, n_classes, n_layers, generator, *, readout="me
     scale = LOUDNESS * torch.randn(n_layers, samples, generator=generator)
     offset = 0.3 * LOUDNESS * torch.randn(n_layers, samples, generator=generator)
     order = [torch.randperm(samples, generator=generator) for _ in scale] if shuffle else None
-    parts = windows(device.output_dim, n_classes)
+    window = windows(device.output_dim, n_classes)
     return Chain(device, model, scale, offset, torch.zeros(n_layers, device.param_dim), Clamp,
-                 [Standardise(floor=1e-12) for _ in range(n_layers + 1)],
-                 Pool(parts / parts.sum(0), 1e-12, squared=readout == "power"), order=order,
+                 [Standardise() for _ in range(n_layers + 1)],
+                 Pool(window / window.sum(0), squared=readout == "power"), order=order,
                  skip=skip, mode=mode)
 
 
@@ -166,16 +170,16 @@ def signal_like_controls(device, n, depth, rng):
     """Draw controls as they occur in a `spectral_chain`: measured spectra, rescaled at random.
 
     The device makes `n` passes for each layer of a chain of `depth` but the last. Returns x and
-    theta, shapes (n * depth, input_dim) and (n * depth, param_dim), float32.
+    theta, shapes (n * depth, input_dim) and (n * depth, param_dim); see `sent`.
     """
     def squash(z, low, high):
-        return (low + (high - low) / (1 + np.exp(-z))).astype(np.float32)
+        return parts.sent(low + (high - low) / (1 + np.exp(-z)), (low, high))
 
     signal, passes = rng.uniform(-1.7, 1.7, (n, device.input_dim)), []
     for layer in range(depth):
         if layer:
-            y = device(*passes[-1])
-            signal = (y - y.mean(0)) / y.std(0)
+            y = parts.precise(device(*passes[-1]))
+            signal = (y - y.mean(0)) / parts.spread(y)
         # A broad draw a row: wider than a network starts, so that training stays inside.
         scale, offset = rng.normal(0, 1, (2, n, device.input_dim))
         theta = rng.normal(BRIGHTNESS, 1.5, (n, device.param_dim))
@@ -190,13 +194,15 @@ def waveform_like_controls(device, images, depth, rng):
     The images have shape (n, samples); passes and what is returned: see `signal_like_controls`.
     """
     clamp, rows, passes = Clamp(*device.input_range), (len(images), 1), []
-    theta = np.zeros((len(images), device.param_dim), np.float32)
+    middle = parts.sent(np.add(*device.param_range) / 2, device.param_range)
+    theta = np.full((len(images), device.param_dim), middle)
     for layer in range(depth):
-        signal = device(*passes[-1]) if layer else images
+        signal = parts.precise(device(*passes[-1]) if layer else images)
         # Rows differ in how hard and how lopsided they drive, more widely than at the start.
         hardness, bias = rng.uniform(0.3, 3, rows), rng.normal(0, 1, rows)
         scale, offset = rng.normal(0, 1, (2, *signal.shape))
-        z = hardness * scale * (signal - signal.mean()) / signal.std() + 0.5 * offset + bias
+        size = parts.spread(signal, None)
+        z = hardness * scale * (signal - signal.mean()) / size + 0.5 * offset + bias
         x = clamp(torch.tensor(LOUDNESS * z, dtype=torch.float32)).numpy()
         passes.append((x, theta))
     return tuple(map(np.concatenate, zip(*passes, strict=True)))

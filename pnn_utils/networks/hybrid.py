@@ -2,10 +2,11 @@
 
 import math
 
+import numpy as np
 import torch
 
 from pnn_utils.networks.chain import Network
-from pnn_utils.parts import Pool, Standardise, check_choice, linear, windows
+from pnn_utils.parts import Into, Pool, Standardise, check_choice, divisor, linear, windows
 from pnn_utils.pat import Physical
 from pnn_utils.systems.base import check_whole
 
@@ -41,7 +42,10 @@ class Hybrid(Network):
         check_whole(1, outputs, n_classes=n_classes)
         check_choice("bound", bound, "clip", "largest", "sigmoid")
         check_choice("readout", readout, "linear", "parts")
-        self.bound, (self.low, self.high) = bound, devices[0].input_range
+        ends = [[np.concatenate([np.broadcast_to(d.input_range[end], d.input_dim),
+                                 np.broadcast_to(d.param_range[end], d.param_dim)])
+                 for d in devices] for end in (0, 1)]
+        self.bound, self.into = bound, Into(*np.array(ends, np.float64))
         self.feed = torch.nn.Linear(n_inputs, len(devices) * (self.split + devices[0].param_dim))
         torch.nn.init.normal_(self.feed.weight, std=1 / math.sqrt(n_inputs), generator=generator)
         torch.nn.init.zeros_(self.feed.bias)
@@ -59,11 +63,11 @@ class Hybrid(Network):
         if self.bound == "sigmoid":
             u = torch.sigmoid(2 * z + 1)
         elif self.bound == "largest":
-            u = (1 + z / z.abs().amax((1, 2), keepdim=True).clamp_min(1e-6)) / 2
+            u = (1 + z / divisor(z.abs().amax((1, 2), keepdim=True))) / 2
         else:
-            size = z.square().mean((1, 2), keepdim=True).sqrt().clamp_min(1e-6)
-            u = (MIDDLE + SPREAD * z / size).clamp(0, 1)
-        return self.low + (self.high - self.low) * u
+            power = z.square().mean((1, 2), keepdim=True)
+            u = (MIDDLE + SPREAD * z / divisor(power).sqrt()).clamp(0, 1)
+        return self.into(u)
 
     def outputs(self, x):
         """Return what all devices gave, shape (rows, devices * output_dim)."""
