@@ -96,8 +96,8 @@ def normalise(notebook):
     notebook.metadata = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
     for i, cell in enumerate(notebook.cells):
         cell.id = f"cell-{i:03d}"
-        tags = [t for t in cell.metadata.get("tags", []) if t.endswith("parameters")]
-        cell.metadata = {"tags": tags} if tags else {}
+        cell.metadata = {name: cell.metadata[name] for name in ("jupyter", "tags")
+                         if cell.metadata.get(name)}  # what the source says, or papermill's tag
         merged = []
         for output in cell.get("outputs", []):
             if merged and output.output_type == "stream" and output.name == merged[-1].get("name"):
