@@ -5,9 +5,11 @@ import functools
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import jupytext
+import matplotlib
 import nbformat
 import papermill
 import pytest
@@ -17,6 +19,7 @@ from pnn_utils import files
 from pnn_utils.report import run
 
 SOURCES = sorted(files.SOURCES.glob("[0-9]*.py"))
+TOUR = files.SOURCES / "00_tour.py"
 # Need not be listed in the stages: they write and find files, and what they hold cannot change a
 # result. The data sets are a dependency as files.
 UNLISTED = {"pnn_utils/__init__.py", "pnn_utils/files.py", "pnn_utils/datasets/fetch.py",
@@ -155,6 +158,80 @@ def test_cells_fit_a_screen(source):
         lines = [line for line in cell.source.splitlines()
                  if line.strip() and not line.strip().startswith("#")]
         assert cell.cell_type != "code" or len(lines) <= 25, lines[0]
+
+
+def folded(cells):
+    """Return the sources of the cells that a reader does not see until they are unfolded."""
+    return [cell.source for cell in cells
+            if cell.metadata.get("jupyter", {}).get("source_hidden")]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
+def test_cells_folded_in_the_source_are_folded_in_the_committed_notebook(source):
+    executed = nbformat.read(files.NOTEBOOKS / f"{source.stem}.ipynb", 4)
+    assert folded(executed.cells) == folded(jupytext.read(source).cells)
+
+
+def test_runner_keeps_cells_folded():
+    source = NOTEBOOK.replace("# %%\nimport", '# %% jupyter={"source_hidden": true}\nimport')
+    notebook = jupytext.reads(source, fmt="py:percent")
+    assert folded(run.normalise(notebook).cells) == [notebook.cells[-1].source]
+
+
+def test_tour_shows_pictures_and_text():
+    cells = [cell for cell in jupytext.read(TOUR).cells if cell.cell_type == "code"]
+    hidden = folded(cells)
+    for cell in cells:
+        lines = [line for line in cell.source.splitlines() if line.strip()]
+        assert len(lines) <= 12 or cell.source in hidden, lines[0]
+        assert "plt." not in cell.source or cell.source in hidden, lines[0]
+
+
+@pytest.fixture(scope="module")
+def tour(tmp_path_factory):
+    """The names that the tour's first section makes, and the processor time it takes."""
+    matplotlib.use("Agg")
+    names, start = {}, time.process_time()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "FIGURES", tmp_path_factory.mktemp("figures"))
+        for cell in jupytext.read(TOUR).cells:
+            if "parameters" in cell.metadata.get("tags", []):
+                break  # the second section
+            if cell.cell_type == "code":
+                exec(cell.source, names)
+    return names, time.process_time() - start
+
+
+def test_sliders_of_the_tour_answer_at_once(tour):
+    names, preparation = tour
+    assert preparation < 20
+    for control in [*names["knobs"], names["at"]]:
+        before, start = names["screen"].value, time.process_time()
+        control.value = {"noise": 10, "rate": 0.012, "step": 30}.get(control.description, 4.0)
+        assert time.process_time() - start < 0.2, control.description
+        assert names["screen"].value != before, control.description
+
+
+def test_ball_of_pat_goes_down_where_the_slopes_are_within_90_degrees(tour):
+    """Without noise and in small steps: to first order the loss falls by |g_d| |step| cos."""
+    choose, errors = tour[0]["choose"], tour[0]["errors"]
+    seen = []
+    for error in errors:
+        view = choose(error, 0, 0.003)
+        inside = (view["path"]["pat"].abs() < tour[0]["border"]).all(1)
+        moved = view["height"]["pat"].diff()[inside[1:]]
+        angle = view["angle"][:-1][inside[1:]]
+        clear = (angle - 90).abs() > 15
+        assert ((moved[clear] < 0) == (angle[clear] < 90)).all(), error
+        seen += [bool(angle[0] > 90)]
+    assert any(seen) and not all(seen)
+
+
+def test_perfect_model_makes_the_two_trainings_one(tour):
+    view = tour[0]["choose"](0.0, 0)
+    pat, in_silico = view["path"]["pat"], view["path"]["in_silico"]
+    assert (pat - in_silico).abs().max() < 1e-3
+    assert view["angle"].max() < 0.1
 
 
 def test_kernel_is_this_interpreter_whatever_the_machine_has(tmp_path, monkeypatch):
