@@ -6,8 +6,6 @@
 L. G. Wright, T. Onodera et al., Nature 601, 549 (2022), Methods and Supplement I.
 """
 
-from functools import partial
-
 import numpy as np
 import torch
 
@@ -23,49 +21,54 @@ def physics_aware(device, model):
     >>> x.grad
     tensor(2.2110, dtype=torch.float64)
     """
-    _require_callables(device=device, model=model)
-
+    @torch.compiler.disable  # torch.compile would trace the device instead of asking it
     def f(*args, **kwargs):
         tensors, call = _take_tensors(args, kwargs)
-        return _PhysicsAware.apply(partial(call, device), partial(call, model), *tensors)
+        return _PhysicsAware.apply(call, (device, model), *tensors)
 
     return f
 
 
 class _PhysicsAware(torch.autograd.Function):
     @staticmethod
-    def forward(device, model, *tensors):
-        y = _to_tensor(device([_to_numpy(tensor) for tensor in tensors]))
+    def forward(call, parts, *tensors):
+        y = _to_tensor(call(parts[0], [_to_numpy(tensor) for tensor in tensors]))
         return y.to(tensors[0].device) if tensors else y
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        _, ctx.model, *tensors = inputs
+        ctx.call, (_, ctx.model), *tensors = inputs
         ctx.save_for_backward(*tensors)
 
     @staticmethod
     def backward(ctx, grad_y):
         needed = ctx.needs_input_grad[2:]
-        gradient = _ModelGradient.apply if torch.is_grad_enabled() else _ModelGradient.forward
-        found = iter(gradient(ctx.model, needed, grad_y, *ctx.saved_tensors))
+        found = iter(_ModelGradient.apply(ctx.call, ctx.model, needed, grad_y, *ctx.saved_tensors))
         return None, None, *(next(found) if need else None for need in needed)
 
 
-def _model_gradient(model, needed, grad_y, tensors):
+def _model_gradient(call, model, needed, grad_y, tensors):
     """J^T g_y, for those inputs that need it."""
     inputs = [x.detach().requires_grad_(need) for x, need in zip(tensors, needed, strict=True)]
     leaves = [x for x in inputs if x.requires_grad]
-    if own := getattr(model.args[0], "pullback", None):  # a model with an adjoint of its own
-        found = model.func(partial(own, grad_y, needed), tensors)
+    if own := getattr(model, "pullback", None):  # a model with an adjoint of its own
+        found = call(own, tensors, grad_y, needed)
         return [g for g, need in zip(found, needed, strict=True) if need], leaves
     with torch.enable_grad():
-        y = _usable(model(inputs), grad_y)
+        y = _usable(call(model, inputs), grad_y)
     return torch.autograd.grad(y, leaves, grad_y.to(y), allow_unused=True), leaves
 
 
 # --- Layers --------------------------------------------------------------------------------------
 
 MODES = ("pat", "in_silico", "device")
+
+
+class _Parts(tuple):
+    """Device and model. No Module: no optimiser, state_dict() or to() ever meets the model."""
+
+    def __deepcopy__(self, memo):
+        return self  # the copy of a network, or an average of its weights, has the same device
 
 
 class Physical(torch.nn.Module):
@@ -84,10 +87,7 @@ class Physical(torch.nn.Module):
 
     def __init__(self, device, model, mode="pat"):
         super().__init__()
-        _require_callables(device=device, model=model)
-        # A tuple is not a Module: no optimiser, state_dict() or to() ever meets the model.
-        self._parts = (device, model)
-        self.mode = mode
+        self.parts, self.mode = _Parts((device, model)), mode
 
     @property
     def mode(self):
@@ -101,11 +101,13 @@ class Physical(torch.nn.Module):
 
     def forward(self, x, theta):
         """Return what was measured or predicted, in the dtype of `x`."""
-        device, model = self._parts
+        _require_floats("x", x, "batch", "input_dim")
+        # Autocast makes half precision: no device takes it, and float32 holds the same numbers.
+        controls = [c.float() if c.dtype.itemsize < 4 else c for c in (x, theta)]
         if self.mode == "in_silico":
-            return _call_frozen(model, x, theta).to(x.dtype)
+            return _call_frozen(self.parts[1], *controls).to(x.dtype)
         with torch.set_grad_enabled(self.mode == "pat" and torch.is_grad_enabled()):
-            return physics_aware(device, model)(x, theta).to(x.dtype)
+            return physics_aware(*self.parts)(*controls).to(x.dtype)
 
 
 class PhysicalLayer(Physical):
@@ -131,11 +133,7 @@ class PhysicalLayer(Physical):
 
     def forward(self, x):
         """Return (batch, output_dim) for data controls of shape (batch, input_dim)."""
-        _require_floats("x", x, "batch", "input_dim")
         return super().forward(x, self.theta if self.shared else self.theta.expand(len(x), -1))
-
-    def extra_repr(self):
-        return f"param_dim={len(self.theta)}, mode={self.mode!r}"
 
 
 def _call_frozen(model, x, theta):
@@ -144,12 +142,6 @@ def _call_frozen(model, x, theta):
         frozen = {name: parameter.detach() for name, parameter in model.named_parameters()}
         return torch.func.functional_call(model, frozen, (x, theta))
     return model(x, theta)
-
-
-def _require_callables(**parts):
-    for name, part in parts.items():
-        if not callable(part):
-            raise TypeError(f"{name} must be callable, got {type(part).__name__}")
 
 
 def _require_floats(name, value, *dims):
@@ -163,7 +155,8 @@ def _require_floats(name, value, *dims):
 # --- What the two parts return -------------------------------------------------------------------
 
 def _to_numpy(tensor):
-    array = tensor.detach().cpu().numpy()
+    wide = tensor.float() if tensor.dtype is torch.bfloat16 else tensor  # NumPy has no bfloat16
+    array = wide.detach().cpu().numpy()
     array.flags.writeable = False  # the memory may be the tensor's own, kept for the backward pass
     return array
 
@@ -172,21 +165,18 @@ def _to_tensor(measured):
     """Copy what the device returned, because a device may use its output buffer again."""
     if isinstance(measured, torch.Tensor):
         measured = _to_numpy(measured)
-    if not isinstance(measured, (np.ndarray, np.generic, float)):
-        raise TypeError(f"the device must return one array, got {type(measured).__name__}")
-    array = np.array(measured, np.asarray(measured).dtype.newbyteorder("="), order="C")
-    if array.dtype not in (np.float16, np.float32, np.float64):
-        raise TypeError(f"the device must return float16, float32 or float64, got {array.dtype}")
-    return torch.from_numpy(array)
+    kind = measured.dtype.type if hasattr(measured, "dtype") else type(measured)
+    if kind not in (float, np.float16, np.float32, np.float64):
+        raise TypeError(f"a device must return an array of float16, 32 or 64, got {kind.__name__}")
+    return torch.from_numpy(np.array(measured, kind, order="C"))  # in the machine's byte order
 
 
 def _usable(y, grad_y):
     """Refuse a prediction that cannot stand for the measurement, whose gradient is grad_y."""
-    if not isinstance(y, torch.Tensor):
-        raise TypeError(f"the model must return one tensor, got {type(y).__name__}")
-    if y.shape != grad_y.shape:
-        raise ValueError(f"the model's output has shape {tuple(y.shape)}, the device's output "
-                         f"has shape {tuple(grad_y.shape)}; they must be equal")
+    found = tuple(y.shape) if isinstance(y, torch.Tensor) else type(y).__name__
+    if found != tuple(grad_y.shape):
+        raise ValueError("the model must return one tensor of the shape of the device's output, "
+                         f"{tuple(grad_y.shape)}, got {found}")
     return y if y.requires_grad else y.detach().requires_grad_()
 
 
@@ -194,8 +184,8 @@ class _ModelGradient(torch.autograd.Function):
     """Differentiated again, an error; torch's once_differentiable can give a silent zero."""
 
     @staticmethod
-    def forward(model, needed, grad_y, *tensors):
-        found, leaves = _model_gradient(model, needed, grad_y, tensors)
+    def forward(call, model, needed, grad_y, *tensors):
+        found, leaves = _model_gradient(call, model, needed, grad_y, tensors)
         if all(g is None for g in found):
             raise RuntimeError("the model's output depends on none of the inputs that need "
                                "gradients: is every step of the model differentiable?")
@@ -212,11 +202,11 @@ class _ModelGradient(torch.autograd.Function):
 
 # --- vmap ----------------------------------------------------------------------------------------
 
-def _one_by_one(function, info, in_dims, first, second, *tensors):
+def _one_by_one(function, info, in_dims, *inputs):
     """Nothing is known about a black box's batch dimension, so it runs once per element."""
-    columns = [[x] * info.batch_size if dim is None else x.unbind(dim)
-               for x, dim in zip(tensors, in_dims[2:], strict=True)]
-    found = [function.apply(first, second, *element) for element in zip(*columns, strict=True)]
+    columns = [x.unbind(dim) if isinstance(dim, int) else [x] * info.batch_size
+               for x, dim in zip(inputs, in_dims, strict=True)]
+    found = [function.apply(*element) for element in zip(*columns, strict=True)]
     if function is _PhysicsAware:
         return torch.stack(found), 0
     return tuple(map(torch.stack, zip(*found, strict=True))), (0,) * len(found[0])
@@ -230,17 +220,17 @@ _PhysicsAware.vmap = _ModelGradient.vmap = classmethod(_one_by_one)
 def _take_tensors(args, kwargs):
     """Return a call's tensors, which autograd must see, and `call`, to repeat it with others."""
     others, size = dict(enumerate(args)) | kwargs, len(args)
-    tensors = {name: value for name, value in others.items() if isinstance(value, torch.Tensor)}
+    names = [name for name, value in others.items() if torch.is_tensor(value)]
+    # `call` lives as long as the graph does, so it must not keep the tensors themselves.
+    tensors = [others.pop(name) for name in names]
     for name, value in others.items():
         inside = value.values() if isinstance(value, dict) else value
         if isinstance(value, (list, tuple, set, dict)) and any(map(torch.is_tensor, inside)):
             raise TypeError(f"argument {name!r} is a {type(value).__name__} that holds tensors, "
                             "which would get no gradient: pass each as an argument of its own")
-    # `call` lives as long as the graph does, so it must not keep the tensors themselves.
-    names, others = list(tensors), {n: v for n, v in others.items() if n not in tensors}
 
-    def call(function, values):
+    def call(function, values, *first):
         filled = others | dict(zip(names, values, strict=True))
-        return function(*[filled.pop(i) for i in range(size)], **filled)
+        return function(*first, *[filled.pop(i) for i in range(size)], **filled)
 
-    return list(tensors.values()), call
+    return tensors, call

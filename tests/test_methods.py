@@ -117,7 +117,7 @@ def test_a_recalibrated_model_is_better_where_the_network_is(twin):
     x, theta = methods.controls_around(network, device, data()[0], 3, np.random.default_rng(2))
     assert x.dtype == theta.dtype == np.float32 and len(x) == 3 * ROWS * LAYERS == len(theta)
     inputs, y = (torch.tensor(x), torch.tensor(theta)), torch.tensor(device(x, theta))
-    _, refitted = network.layers[0]._parts
+    _, refitted = network.layers[0].parts
     error = [float((model(*inputs) - y).square().mean()) for model in (refitted, twin)]
     assert error[0] < 0.7 * error[1]
 

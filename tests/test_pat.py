@@ -1,6 +1,8 @@
 """Physics-aware training: the device's values forward, the model's derivatives backward."""
 
 import copy
+import io
+import pickle
 
 import numpy as np
 import pytest
@@ -245,33 +247,21 @@ def test_tensors_inside_containers_are_refused(container):
         f(double(1), more=container(double(2)))
 
 
-def test_unusable_dtypes_are_refused():
-    with pytest.raises(TypeError, match="BFloat16"):
-        physics_aware(lambda x: x, lambda x: x)(torch.ones(2, dtype=torch.bfloat16))
-
-
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        ((np.ones(2), np.ones(2)), "one array, got tuple"),
-        ([1.0, 2.0], "one array, got list"),
-        (None, "one array, got NoneType"),
+        ((np.ones(2), np.ones(2)), "an array of .*, got tuple"),
+        ([1.0, 2.0], "an array of .*, got list"),
+        (None, "an array of .*, got NoneType"),
         (np.ones(2, dtype=np.uint16), "got uint16"),
         (np.ones(2, dtype=complex), "got complex128"),
-        (np.array(["a"]), "got <U1"),
+        (np.array(["a"]), "got str_"),
         (torch.ones(2, dtype=torch.int32), "got int32"),
     ],
 )
 def test_outputs_that_are_not_one_real_array_are_refused(output, message):
     with pytest.raises(TypeError, match=message):
         physics_aware(lambda x: output, lambda x: x)(double(1, 2))
-
-
-def test_parts_must_be_callable():
-    with pytest.raises(TypeError, match="device must be callable, got int"):
-        physics_aware(3, toy_model)
-    with pytest.raises(TypeError, match="model must be callable, got str"):
-        physics_aware(toy_device, "model")
 
 
 # --- Backward: only what is needed ---
@@ -343,14 +333,14 @@ def test_model_of_another_shape_is_refused():
     x = torch.ones(4, 3, requires_grad=True)
     y = physics_aware(lambda x: x, lambda x: x.sum(1, keepdim=True))(x)
     with pytest.raises(
-        ValueError, match=r"model's output has shape \(4, 1\), the device's .* \(4, 3\)"
+        ValueError, match=r"model must return .* the device's output, \(4, 3\), got \(4, 1\)"
     ):
         y.sum().backward()
 
 
 def test_model_that_returns_no_tensor_is_refused():
     x = torch.ones(3, requires_grad=True)
-    with pytest.raises(TypeError, match="one tensor, got tuple"):
+    with pytest.raises(ValueError, match="one tensor .*, got tuple"):
         physics_aware(lambda x: x, lambda x: (x, x))(x).sum().backward()
 
 
@@ -581,7 +571,7 @@ def test_mode_can_be_switched_and_is_checked():
     layer, device, _, x = layer_and_input()
     for mode in ("in_silico", "device", "pat"):
         layer.mode = mode
-        assert layer.mode == mode and f"mode='{mode}'" in repr(layer)
+        assert layer.mode == mode
     with pytest.raises(ValueError, match="one of 'pat', 'in_silico', 'device', got 'simulate'"):
         layer.mode = "simulate"
     assert layer.mode == "pat"
@@ -633,14 +623,216 @@ def test_bad_input_is_refused(x, error, message):
         PhysicalLayer(wave_device, wave_model, torch.ones(3))(x)
 
 
-def test_layer_parts_must_be_callable():
-    with pytest.raises(TypeError, match="device must be callable, got NoneType"):
-        PhysicalLayer(None, wave_model, torch.ones(3))
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_tensors_on_a_gpu_reach_the_device_and_come_back():
     x = torch.ones(3, device="cuda", requires_grad=True)
     y = physics_aware(lambda x: x * 2, lambda x: x * 2)(x)
     y.sum().backward()
     assert y.is_cuda and x.grad.tolist() == [2, 2, 2]
+
+
+# --- What users of torch do with a layer ---
+
+
+class Wave:
+    """The wave device with a pass counter."""
+
+    def __init__(self):
+        self.passes, self.seen = 0, []
+
+    def __call__(self, x, theta):
+        self.passes += len(x)
+        self.seen.append((x, theta))
+        return wave_device(x, theta)
+
+
+def wave_layer(device, mode="pat", **settings):
+    return PhysicalLayer(device, wave_model, torch.tensor([0.5, 1.5, -2.0]), mode, **settings)
+
+
+def step(network, x):
+    """Loss and gradients of one step, the input's first."""
+    x = x.clone().requires_grad_()
+    loss = network(x).square().sum()
+    loss.backward()
+    found = [loss.detach(), x.grad, *(parameter.grad for parameter in network.parameters())]
+    network.zero_grad()
+    return found
+
+
+@pytest.mark.parametrize("mode", ["pat", "in_silico"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_compiled_layer_asks_the_device_and_gets_the_models_gradients(mode, inside):
+    torch.compiler.reset()
+    device = Wave()
+    network = wave_layer(device, mode)
+    if inside:
+        network = torch.nn.Sequential(torch.nn.Linear(3, 3), network, torch.nn.Linear(3, 2))
+    x = torch.linspace(-1, 1, 12).reshape(4, 3)
+    expected = step(network, x)
+    passes = device.passes
+    compiled = step(torch.compile(network, backend="aot_eager"), x)
+    for found, wanted in zip(compiled, expected, strict=True):
+        torch.testing.assert_close(found, wanted)
+    assert device.passes == 2 * passes == (8 if mode == "pat" else 0)
+
+
+def test_a_step_compiled_as_a_whole_measures_anew_each_time():
+    def trained(compiler):
+        torch.compiler.reset()
+        device = Wave()
+        layer = wave_layer(device)
+        optimiser = torch.optim.SGD(layer.parameters(), lr=0.1)
+
+        def train(x):
+            optimiser.zero_grad()
+            layer(x).square().sum().backward()
+            optimiser.step()
+
+        train = compiler(train)
+        for n in range(3):
+            train(torch.linspace(-1, 1, 12).reshape(4, 3) / (n + 1))
+        return layer.theta.detach(), device.passes
+
+    found = trained(lambda function: torch.compile(function, backend="aot_eager"))
+    expected = trained(lambda function: function)
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_compiled_function_asks_its_device():
+    torch.compiler.reset()
+    f = physics_aware(lambda x: 2 * np.floor(x), lambda x: 3 * x)
+    x = double(1.5, 2.5).requires_grad_()
+    y = torch.compile(lambda x: f(x + 1) - 1, backend="aot_eager")(x)
+    y.sum().backward()
+    assert y.tolist() == [3, 5] and x.grad.tolist() == [3, 3]
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [
+        copy.deepcopy,
+        lambda network: torch.optim.swa_utils.AveragedModel(network),
+        lambda network: torch.optim.swa_utils.AveragedModel(
+            network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.5)
+        ),
+    ],
+    ids=["deepcopy", "average", "EMA"],
+)
+def test_a_copied_network_runs_on_the_same_device_with_controls_of_its_own(copied):
+    device, twin, x = Wave(), Twin(), torch.ones(4, 3)
+    network = torch.nn.Sequential(PhysicalLayer(device, twin, torch.ones(3)))
+    other = copied(network)
+    other(x)
+    network(x)
+    assert device.passes == 8
+    (inner,) = (part for part in other.modules() if isinstance(part, PhysicalLayer))
+    inner.mode = "in_silico"
+    with torch.no_grad():
+        network[0].theta += 1
+        twin.scale += 1
+        assert inner.theta.tolist() == [1, 1, 1] and network[0].mode == "pat"
+        assert torch.equal(other(x), twin(x, torch.ones(4, 3)))
+
+
+def test_averages_of_weights_are_taken_of_the_controls():
+    network = torch.nn.Sequential(wave_layer(Wave()))
+    averages = [
+        torch.optim.swa_utils.AveragedModel(network),
+        torch.optim.swa_utils.AveragedModel(
+            network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.75)
+        ),
+    ]
+    for _ in range(2):
+        for average in averages:
+            average.update_parameters(network)
+        with torch.no_grad():
+            network[0].theta += 1
+    start = torch.tensor([0.5, 1.5, -2.0])
+    for average, shift in zip(averages, (0.5, 0.25), strict=True):
+        torch.testing.assert_close(average.module[0].theta.detach(), start + shift)
+
+
+def test_a_pickled_layer_gives_the_same_readings():
+    layer, x = PhysicalLayer(wave_device, Twin(), torch.ones(3), "in_silico"), torch.ones(2, 3)
+    saved = io.BytesIO()
+    torch.save(layer, saved)
+    saved.seek(0)
+    for again in (pickle.loads(pickle.dumps(layer)), torch.load(saved, weights_only=False)):
+        assert again.mode == "in_silico"
+        for mode in MODES:
+            layer.mode = again.mode = mode
+            assert torch.equal(again(x), layer(x))
+
+
+def test_with_float64_as_default_controls_and_readings_are_float64():
+    torch.set_default_dtype(torch.float64)
+    try:
+        device = Wave()
+        layer, x = wave_layer(device), torch.linspace(-1, 1, 12).reshape(4, 3)
+        y, gradients = layer(x), step(layer, x)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(array.dtype == np.float64 for array in device.seen[0])
+    assert y.dtype == layer.theta.dtype == torch.float64
+    assert all(gradient.dtype == torch.float64 for gradient in gradients)
+
+
+# --- Half precision ---
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("around", ["forward", "step"])
+def test_autocast_around_a_layer_hands_it_the_same_numbers_in_float32(mode, half, around):
+    device = Wave()
+    first, layer = torch.nn.Linear(3, 3), wave_layer(device, mode)
+    with torch.autocast("cpu", half):
+        controls = first(torch.linspace(-1, 1, 12).reshape(4, 3))
+        y = layer(controls)
+        loss = y.float().square().sum()
+        if around == "step" and mode != "device":
+            loss.backward()
+    if around == "forward" and mode != "device":
+        loss.backward()
+    assert controls.dtype == y.dtype == half
+    if mode != "in_silico":
+        ((x, theta),) = device.seen
+        assert x.dtype == theta.dtype == np.float32
+        assert torch.equal(torch.tensor(x), controls.float())
+    if mode != "device":
+        assert first.weight.grad.abs().min() > 0 and layer.theta.grad.abs().min() > 0
+        assert first.weight.grad.dtype == layer.theta.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("mode", ["pat", "in_silico"])
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_controls_of_half_precision_are_measured_and_differentiated_in_float32(mode, half):
+    device = Wave()
+    layer = wave_layer(device, mode).to(half)
+    x = torch.linspace(-1, 1, 12, dtype=half).reshape(4, 3).requires_grad_()
+    y = layer(x)
+    y.sum().backward()
+    wide = x.detach().float(), layer.theta.detach().float()
+    slope = 1.1 * torch.cos(1.1 * wide[0]) * wide[1]
+    assert y.dtype == x.grad.dtype == layer.theta.grad.dtype == half
+    torch.testing.assert_close(x.grad, slope.to(half))
+    assert all(array.dtype == np.float32 for pair in device.seen for array in pair)
+
+
+def test_a_function_of_bfloat16_is_measured_in_float32_which_holds_it_exactly():
+    x = torch.tensor([1.5, 2.25], dtype=torch.bfloat16, requires_grad=True)
+    y = physics_aware(lambda x: 2 * x, lambda x: 3 * x)(x)
+    y.sum().backward()
+    assert y.dtype == torch.float32 and y.tolist() == [3, 4.5] and x.grad.tolist() == [3, 3]
+
+
+def test_a_device_made_of_torch_may_have_weights_and_meet_autocast():
+    simulator, x = torch.nn.Linear(3, 3), torch.ones(4, 3, requires_grad=True)
+    f = physics_aware(lambda x: simulator(torch.tensor(x)), lambda x: 2 * x)
+    f(x).sum().backward()
+    with torch.autocast("cpu", torch.bfloat16):
+        y = f(x)
+        assert torch.equal(y, simulator(x).float())
+    y.sum().backward()
+    assert x.grad.unique().tolist() == [4] and simulator.weight.grad is None
