@@ -1,5 +1,6 @@
 """One training loop for every network: Adam, cosine schedule, history, a checkpoint beside it."""
 
+import contextlib
 import math
 from pathlib import Path
 
@@ -9,24 +10,36 @@ import torch
 from tqdm import tqdm  # the plain bar heeds TQDM_DISABLE, which keeps bars out of outputs
 
 from pnn_utils.files import load_tensors, save_tensors
+from pnn_utils.pat import Physical
 
 WARMUP = 0.05  # share of the epochs
 
 
 @torch.no_grad()
-def accuracy(network, x, y):
-    """Return the share of rows of `x` whose largest logit is at the label in `y`."""
-    return (network(x).argmax(-1) == y).sum().item() / len(y)
+def accuracy(network, x, y, portion=None):
+    """Return the share of rows of `x` whose largest logit is at the label in `y`.
+
+    The network and its models judge as they would be used, in torch's eval mode, `portion` rows
+    at once (default: all). Afterwards all is as it was, in this function and the next two.
+    """
+    wholes = [network, *(layer.parts[1] for layer in _physical(network))]
+    parts = [part for whole in wholes if isinstance(whole, torch.nn.Module)
+             for part in whole.modules()]
+    with _changed(parts, "training", False):
+        logits = torch.cat([network(rows) for rows in x.split(portion or len(x))])
+    return (logits.argmax(-1) == y).sum().item() / len(y)
 
 
 def accuracy_on_device(network, x, y):
-    """Return the accuracy with every physical layer on the device; the network's mode stays."""
-    return _accuracy_in("device", network, x, y, len(y))
+    """Return the accuracy with every physical layer on the device."""
+    with _changed(_physical(network), "mode", "device"):
+        return accuracy(network, x, y)
 
 
 def accuracy_on_model(network, x, y):
-    """Return the accuracy with every physical layer on its model; the network's mode stays."""
-    return _accuracy_in("in_silico", network, x, y, 1000)  # 5,000 images at once take a gigabyte
+    """Return the accuracy with every physical layer on its model."""
+    with _changed(_physical(network), "mode", "in_silico"):
+        return accuracy(network, x, y, 1000)  # 5,000 images at once take a gigabyte
 
 
 def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=None, validate=None,
@@ -46,7 +59,8 @@ def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=No
     generator : torch.Generator, optional
         Source of the batch order.
     validate : callable, optional
-        ``validate(network)`` -> dict of numbers, added to the history after each epoch.
+        ``validate(network)`` -> dict of numbers or tensors of one number, added to the history
+        after each epoch.
     device : PhysicalSystem or Devices, optional
         Its passes (and events, if it counts any) go into the history, its noise generator into the
         checkpoint, so that a resumed run meets the same noise.
@@ -66,16 +80,18 @@ def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=No
     ------
     FloatingPointError
         If the loss stops being a finite number.
+    TypeError
+        If an entry of the history is not one number.
     ValueError
         If the checkpoint is damaged, or of a run with other data, labels, seed, start or settings.
     """
     generator = generator or torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
-    settings = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size,
-                "late_epochs": late_epochs, "data": _digest(x), "labels": _digest(y)}
-    kept = checkpoint and Checkpoint(checkpoint, network, optimizer, generator, device, settings)
+    kept = checkpoint and Checkpoint(
+        checkpoint, network, optimizer, generator, device, x, y, epochs=epochs,
+        learning_rate=learning_rate, batch_size=batch_size, late_epochs=late_epochs)
     history = kept.resume() if kept else []
-    n, size = len(x), batch_size or len(x)
+    saved, n, size = len(history), len(x), batch_size or len(x)
     batches = math.ceil(n / size)
     try:
         for epoch in tqdm(range(len(history), epochs), leave=False):
@@ -97,15 +113,16 @@ def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=No
             row = {"epoch": epoch, "learning_rate": rate, "loss": total / n}
             if device is not None:
                 row |= {"passes": device.passes, **getattr(device, "events", {})}
-            found = validate(network) if validate else {}
-            history.append(row | {name: np.asarray(value).item() for name, value in found.items()})
+            row |= validate(network) if validate else {}
+            history.append({name: _number(name, value) for name, value in row.items()})
             if kept and ((epoch + 1) % checkpoint_every == 0 or epoch + 1 == epochs):
                 kept.save(history)
+                saved = epoch + 1
     except BaseException as error:
         if kept:
             kept.put_back()
-            error.add_note(f"Training stopped after {len(history)} whole epochs of {epochs}. "
-                           f"The checkpoint {checkpoint} is kept: the same call goes on from it.")
+            error.add_note(f"Training stopped after {len(history)} whole epochs of {epochs}; "
+                           f"{checkpoint} holds {saved} of them, and the same call goes on there.")
         raise
     return history
 
@@ -118,19 +135,22 @@ class Checkpoint:
     part of it: a real device never repeats them.
     """
 
-    def __init__(self, path, network, optimizer, generator, device, settings):
+    def __init__(self, path, network, optimizer, generator, device, x, y, **settings):
         self.path, self.network, self.optimizer = Path(path), network, optimizer
         self.generator, self.device = generator, device
         self.weights = {name: value.clone() for name, value in network.state_dict().items()}
         self.seed = generator.get_state()
-        self.settings = settings | {"seed": _digest(self.seed),
-                                    "start": _digest(*network.parameters())}
+        told = {"data": [x], "labels": [y], "seed": [self.seed], "start": network.parameters()}
+        self.settings = settings | {"mode": getattr(network, "mode", None)} | {
+            name: joblib.hash([tensor.numpy(force=True) for tensor in tensors])
+            for name, tensors in told.items()}
 
     def save(self, history):
         """Write everything that the rest of the run depends on."""
         parts = {"network": self.network.state_dict(), **self.optimizer.state_dict()["state"],
-                 "generator": {"state": self.generator.get_state()}}
-        tensors = {f"{part}:{name}": value for part, values in parts.items()
+                 "random": {"batches": self.generator.get_state(), "rest": torch.get_rng_state()}}
+        # Cloned, for a file has no place for a tensor of two names: controls that layers share.
+        tensors = {f"{part}:{name}": value.clone() for part, values in parts.items()
                    for name, value in values.items()}
         save_tensors(self.path, tensors, {"settings": self.settings, "history": history,
                                           "device": self.device and self.device.state_dict()})
@@ -141,19 +161,13 @@ class Checkpoint:
             self.save([])  # from the first moment, for a device may stop in the first epoch
         try:
             tensors, run = load_tensors(self.path)
-            kept = dict(run["settings"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{self.path} is not a readable checkpoint ({error}); "
-                             "remove it to start again") from error
-        other = [f"{name} {kept.get(name)} (here {value})" for name, value in self.settings.items()
-                 if kept.get(name) != value]
-        if other:
-            raise ValueError(f"{self.path} belongs to a run with other {', '.join(other)}; "
-                             "remove it to start again")
-        try:
+            other = [f"{name} {run['settings'].get(name)} (here {value})" for name, value
+                     in self.settings.items() if run["settings"].get(name) != value]
+            if other:
+                raise ValueError(f"it belongs to a run with other {', '.join(other)}")
             return self._take_over(tensors, run)
-        except (AttributeError, KeyError, RuntimeError, TypeError) as error:
-            raise ValueError(f"{self.path} does not hold a whole run ({error}); "
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(f"{self.path} is not a readable checkpoint of this run ({error}); "
                              "remove it to start again") from error
 
     def _take_over(self, tensors, run):
@@ -162,9 +176,10 @@ class Checkpoint:
             part, name = key.split(":", 1)
             parts.setdefault(part, {})[name] = value
         self.network.load_state_dict(parts.pop("network"))
-        self.generator.set_state(parts.pop("generator")["state"])
-        moments = {int(n): {name: values[name] for name in ("step", "exp_avg", "exp_avg_sq")}
-                   for n, values in parts.items()}
+        random = parts.pop("random")
+        self.generator.set_state(random["batches"])
+        torch.set_rng_state(random["rest"])  # of dropout, for instance
+        moments = {int(n): values for n, values in parts.items()}
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
         if self.device is not None:
             self.device.load_state_dict(run["device"])
@@ -191,13 +206,26 @@ class Devices(list):
             device.load_state_dict(state)
 
 
-def _accuracy_in(mode, network, x, y, portion):
-    before = network.mode
-    network.set_mode(mode)
-    try:
-        return accuracy(lambda x: torch.cat([network(rows) for rows in x.split(portion)]), x, y)
-    finally:
-        network.set_mode(before)
+def _physical(network):
+    return [part for part in network.modules() if isinstance(part, Physical)]
+
+
+@contextlib.contextmanager
+def _changed(parts, name, value):
+    """Give an attribute of some modules another value for a while."""
+    with contextlib.ExitStack() as afterwards:
+        for part in parts:
+            afterwards.callback(setattr, part, name, getattr(part, name))
+            setattr(part, name, value)
+        yield
+
+
+def _number(name, value):
+    """Return an entry of the history as a checkpoint can keep it; NaN is a number, None is not."""
+    found = np.asarray(value.tolist() if torch.is_tensor(value) else value)
+    if found.size != 1 or found.dtype.kind not in "biuf":
+        raise TypeError(f"{name}, for the history, is {value!r}; expected one number")
+    return found.item()
 
 
 def _schedule(progress):
@@ -205,8 +233,3 @@ def _schedule(progress):
     if progress < WARMUP:
         return (progress + 1e-3) / (WARMUP + 1e-3)
     return (1 + math.cos(math.pi * (progress - WARMUP) / (1 - WARMUP))) / 2
-
-
-def _digest(*tensors):
-    """A text that tells shapes, kinds and contents apart."""
-    return joblib.hash([tensor.numpy(force=True) for tensor in tensors])

@@ -1,11 +1,14 @@
 """Twins, and the training loop with its checkpoint, on a small device."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 
-from pnn_utils.files import save_tensors
+from pnn_utils.files import load_tensors, save_tensors
 from pnn_utils.networks import signal_like_controls, spectral_chain
+from pnn_utils.pat import PhysicalLayer
 from pnn_utils.systems.shg.device import SHG
 from pnn_utils.training import Devices, accuracy, accuracy_on_device, accuracy_on_model, train
 from pnn_utils.twin import Perceptron, fit_twin, judge_twin, load_twin, random_controls, save_twin
@@ -191,13 +194,14 @@ def test_resumed_run_equals_the_uninterrupted_one(tmp_path, twin, batch_size, au
     assert run(tmp_path / "b", build())[1] == whole[1]  # a finished run is read, not repeated
 
 
-@pytest.mark.parametrize("other", ["epochs", "batch_size", "data", "labels", "seed", "start"])
+@pytest.mark.parametrize("other", ["epochs", "batch_size", "mode", "data", "labels", "seed",
+                                   "start"])
 def test_a_checkpoint_of_another_run_is_refused_and_kept(tmp_path, twin, other):
     path = tmp_path / "run"
 
-    def run(epochs=2, batch_size=20, seed=5, start=0, x=0, y=0):
+    def run(epochs=2, batch_size=20, mode="pat", seed=5, start=0, x=0, y=0):
         device = SHG()
-        net, (rows, labels) = network(device, twin, seed=start), data()
+        net, (rows, labels) = network(device, twin, mode, start), data()
         rows[3, 2] += x
         labels[3] ^= y
         net.calibrate(rows[:20])
@@ -206,8 +210,9 @@ def test_a_checkpoint_of_another_run_is_refused_and_kept(tmp_path, twin, other):
 
     run()
     kept = path.read_bytes()
-    change = {"epochs": {"epochs": 3}, "batch_size": {"batch_size": 10}, "data": {"x": 1e-6},
-              "labels": {"y": 1}, "seed": {"seed": 6}, "start": {"start": 1}}[other]
+    change = {"epochs": {"epochs": 3}, "batch_size": {"batch_size": 10},
+              "mode": {"mode": "in_silico"}, "data": {"x": 1e-6}, "labels": {"y": 1},
+              "seed": {"seed": 6}, "start": {"start": 1}}[other]
     with pytest.raises(ValueError, match=f"belongs to a run with other {other}"):
         run(**change)
     assert path.read_bytes() == kept and len(run()) == 2
@@ -237,15 +242,39 @@ def test_damaged_and_foreign_checkpoints_are_refused(tmp_path, twin):
 
 def test_what_validate_returns_becomes_plain_numbers(tmp_path, twin):
     found = {"tensor": torch.tensor(0.5), "array": np.float32(0.25), "whole": np.int64(3),
-             "plain": 1}
+             "plain": 1, "third": 1 / 3, "loss": torch.tensor(0.75, requires_grad=True),
+             "half": torch.tensor([1.5], dtype=torch.bfloat16), "count": torch.tensor(7)}
     history = train(network(SHG(), twin, "in_silico"), *data(), epochs=1, learning_rate=0.05,
                     validate=lambda net: found, checkpoint=tmp_path / "run")
     told = {name: history[0][name] for name in found}
-    assert told == {"tensor": 0.5, "array": 0.25, "whole": 3, "plain": 1}
+    assert told == {"tensor": 0.5, "array": 0.25, "whole": 3, "plain": 1, "third": 1 / 3,
+                    "loss": 0.75, "half": 1.5, "count": 7}
     assert all(type(value) in (int, float) for value in told.values())
 
 
-def test_nan_stops_training_and_keeps_the_checkpoint(tmp_path, twin):
+@pytest.mark.parametrize("odd", [[1, 2], torch.ones(2), np.ones((2, 1)), 1j, "good", None, {}])
+def test_what_is_not_a_number_is_refused_in_the_first_epoch(tmp_path, twin, odd):
+    epochs = []
+    with pytest.raises(TypeError, match="(?s)odd, for the history, is .*; expected one number"):
+        train(network(SHG(), twin, "in_silico"), *data(), epochs=9, learning_rate=0.05,
+              validate=lambda net: epochs.append(1) or {"odd": odd}, checkpoint=tmp_path / "run",
+              checkpoint_every=5)
+    assert len(epochs) == 1
+
+
+def test_a_score_that_is_nan_is_kept_and_ends_no_training(tmp_path, twin):
+    def run():
+        return train(network(SHG(), twin, "in_silico"), *data(), epochs=4, learning_rate=0.05,
+                     validate=lambda net: {"score": torch.tensor(float("nan"))},
+                     checkpoint=tmp_path / "run", checkpoint_every=3)
+
+    first, read = run(), run()
+    for history in (first, read):
+        assert len(history) == 4 and all(np.isnan(row["score"]) for row in history)
+
+
+@pytest.mark.parametrize("every, kept", [(1, 2), (2, 2), (4, 0), (100, 0)])
+def test_nan_stops_training_and_the_note_tells_what_is_kept(tmp_path, twin, every, kept):
     path, epochs = tmp_path / "run", []
 
     def poison(net):
@@ -257,11 +286,33 @@ def test_nan_stops_training_and_keeps_the_checkpoint(tmp_path, twin):
 
     with pytest.raises(FloatingPointError, match="loss became nan in epoch 2") as stopped:
         train(network(SHG(), twin), *data(), epochs=5, learning_rate=0.05, checkpoint=path,
-              checkpoint_every=4, validate=poison)
+              checkpoint_every=every, validate=poison)
     assert stopped.value.__notes__ == [
-        "Training stopped after 2 whole epochs of 5. "
-        f"The checkpoint {path} is kept: the same call goes on from it."]
-    assert path.read_bytes() == epochs[-1] and [p.name for p in tmp_path.iterdir()] == ["run"]
+        "Training stopped after 2 whole epochs of 5; "
+        f"{path} holds {kept} of them, and the same call goes on there."]
+    assert len(load_tensors(path)[1]["history"]) == kept
+    assert every < 3 or path.read_bytes() == epochs[-1]
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def test_the_note_after_a_second_stop_counts_from_the_first(tmp_path, twin):
+    def run(stop_at):
+        def validate(net):
+            if len(stops) == stop_at:
+                raise KeyboardInterrupt
+            stops.append(1)
+            return {}
+
+        stops = []
+        train(network(SHG(), twin), *data(), epochs=9, learning_rate=0.05, validate=validate,
+              checkpoint=tmp_path / "run", checkpoint_every=4)
+
+    for stop_at, told in ((5, "after 5 whole epochs of 9; .* holds 4 of"),
+                          (1, "after 5 whole epochs of 9; .* holds 4 of"),
+                          (4, "after 8 whole epochs of 9; .* holds 8 of")):
+        with pytest.raises(KeyboardInterrupt) as stopped:
+            run(stop_at)
+        assert re.search(told, stopped.value.__notes__[0])
 
 
 def test_the_last_epochs_have_an_augmentation_of_their_own(twin):
@@ -281,3 +332,141 @@ def test_the_last_epochs_have_an_augmentation_of_their_own(twin):
     settings["augment"] = noted("again")
     train(network_, x, y, epochs=3, late_epochs=1, **settings)
     assert seen[10:] == ["again"] * 4
+
+
+# --- Networks as users of torch build them ---
+
+
+class Tilted:
+    """A device of any width, with noise and a pass counter that a checkpoint keeps."""
+
+    def __init__(self):
+        self.passes, self.rng = 0, np.random.default_rng(0)
+
+    def __call__(self, x, theta):
+        self.passes += len(x)
+        return np.sin(x + theta) + 0.01 * self.rng.standard_normal(x.shape)
+
+    def state_dict(self):
+        return {"passes": self.passes, "rng": self.rng.bit_generator.state}
+
+    def load_state_dict(self, state):
+        self.passes, self.rng.bit_generator.state = state["passes"], state["rng"]
+
+
+def tilted_model(x, theta):
+    return torch.sin(x + 1.1 * theta)
+
+
+class Restless(torch.nn.Module):
+    """A model that is another one in train mode: dropout, and statistics of the last batches."""
+
+    def __init__(self):
+        super().__init__()
+        self.changing = torch.nn.Sequential(torch.nn.BatchNorm1d(4), torch.nn.Dropout(0.5))
+
+    def forward(self, x, theta):
+        return self.changing(tilted_model(x, theta))
+
+
+def shared_controls(device):
+    theta = torch.nn.Parameter(torch.zeros(4))
+    layers = [PhysicalLayer(device, tilted_model, theta) for _ in range(2)]
+    return torch.nn.Sequential(*layers, torch.nn.Linear(4, 2))
+
+
+def with_dropout(device):
+    return torch.nn.Sequential(
+        torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4), torch.nn.Dropout(0.5),
+        PhysicalLayer(device, tilted_model, torch.zeros(4)), torch.nn.Linear(4, 2))
+
+
+@pytest.mark.parametrize("build", [shared_controls, with_dropout])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_network_of_any_modules_resumes_exactly(tmp_path, build, dtype):
+    """Controls that layers share have two names; dropout draws from torch's own generator."""
+    x, y = data()
+
+    def run(path, stop_at=None):
+        torch.manual_seed(0)
+        device, calls = Tilted(), []
+        net = build(device)
+
+        def validate(net):
+            calls.append(1)
+            if len(calls) == stop_at:
+                raise KeyboardInterrupt
+            return {"accuracy": accuracy_on_device(net, x.to(dtype), y)}
+
+        history = train(net, x.to(dtype), y, epochs=6, learning_rate=0.1, batch_size=16,
+                        device=device, validate=validate, checkpoint=path)
+        return net.state_dict(), history, device.passes
+
+    torch.set_default_dtype(dtype)
+    try:
+        whole = run(tmp_path / "a")
+        for stop_at in (2, 3):
+            with pytest.raises(KeyboardInterrupt):
+                run(tmp_path / "b", stop_at)
+        torch.rand(3)
+        resumed = run(tmp_path / "b")
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(value, resumed[0][name]) for name, value in whole[0].items())
+    assert whole[1:] == resumed[1:]
+    assert all(value.dtype in (dtype, torch.int64) for value in whole[0].values())
+
+
+def test_judging_uses_eval_mode_and_leaves_modes_and_statistics_as_they_were():
+    x, y = data()
+    device, model = Tilted(), Restless()
+    first, second = (PhysicalLayer(device, model, torch.zeros(4)) for _ in range(2))
+    second.mode = "in_silico"
+    net = torch.nn.Sequential(torch.nn.BatchNorm1d(4), first, torch.nn.Dropout(0.5), second,
+                              torch.nn.Linear(4, 2))
+    net[0].eval()  # statistics frozen, as when fine-tuning
+    model.changing[1].eval()
+
+    def state():
+        parts = [*net.modules(), *model.modules()]
+        values = {**net.state_dict(prefix="network."), **model.state_dict()}
+        return ([part.training for part in parts], [first.mode, second.mode],
+                {name: value.tolist() for name, value in values.items()})
+
+    before, random = state(), torch.get_rng_state()
+    judges = (accuracy, accuracy_on_device, accuracy_on_model)
+    found = [[judge(net, x, y) for judge in judges] for _ in range(2)]
+    assert found[0][2] == found[1][2]  # the model has no noise
+    assert state() == before and torch.equal(torch.get_rng_state(), random)
+    passes = device.passes
+    accuracy_on_device(net, x, y)
+    assert device.passes == passes + 2 * len(x)  # both layers, whatever their mode
+    accuracy_on_model(net, x, y)
+    assert device.passes == passes + 2 * len(x)
+
+
+def test_a_judge_that_is_stopped_leaves_modes_as_they_were():
+    def broken(x, theta):
+        raise OSError("no lamp")
+
+    net = torch.nn.Sequential(PhysicalLayer(broken, Restless(), torch.zeros(4)))
+    net[0].mode = "in_silico"
+    with pytest.raises(OSError):
+        accuracy_on_device(net, *data())
+    assert net.training and net[0].mode == "in_silico" and net[0].parts[1].changing.training
+
+
+def test_a_network_is_trained_under_autocast():
+    net, (x, y) = with_dropout(Tilted()), data()
+
+    class Autocast(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            with torch.autocast("cpu", torch.bfloat16):
+                return self.net(x)
+
+    history = train(Autocast(), x, y, epochs=30, learning_rate=0.05)
+    assert history[-1]["loss"] < 0.9 * history[0]["loss"]
