@@ -51,19 +51,21 @@ def noise_aware(start, twin, device, x, y, *, draw, seed, **schedule):
     return _trained("in_silico", start(noisy), device, x, y, generator, schedule)
 
 
-def recalibrated(start, twin, device, x, y, *, seed, epochs, **schedule):
+def recalibrated(start, twin, device, x, y, *, seed, epochs, checkpoint=None, **schedule):
     """In silico in two halves; between them the model is re-fitted where the network has come to.
 
-    It spends as many device passes on that as physics-aware training would in all epochs.
+    It spends as many device passes on that as physics-aware training would in all epochs. A
+    checkpoint is two files, of which the second one is named ``<checkpoint>-2``.
     """
     twin, generator, half = copy.deepcopy(twin), _generator(seed), epochs // 2
     network, before = _trained("in_silico", start(twin), device, x, y, generator,
-                               schedule | {"epochs": half})
+                               schedule | {"epochs": half, "checkpoint": checkpoint})
     controls = controls_around(network, device, x, epochs, np.random.default_rng(seed))
     fit_twin(device, *controls, device(*controls), twin=twin, refit=True, epochs=2, batch_size=512,
              learning_rate=1e-3, generator=generator)
+    second = checkpoint and f"{checkpoint}-2"
     _, after = _trained("in_silico", network, device, x, y, generator,
-                        schedule | {"epochs": epochs - half})
+                        schedule | {"epochs": epochs - half, "checkpoint": second})
     return network, before + [row | {"epoch": half + row["epoch"]} for row in after]
 
 
@@ -80,19 +82,19 @@ def controls_around(network, device, x, copies, rng):
     Each, v = low + (high - low) / (1 + exp(-z)), is moved by a normal step of z.
     """
     def moved(values, allowed):
-        low, high = (torch.as_tensor(end, dtype=values.dtype) for end in allowed)
-        share = (values - low) / (high - low).clamp_min(1e-12)  # fixed controls have no width
-        z = torch.logit(share.clamp(1e-4, 1 - 1e-4)).numpy()
+        low, high = (np.asarray(end, np.float32) for end in allowed)
+        width = high - low
+        share = (values.numpy() - low) / np.where(width > 0, width, 1)  # fixed ones have no width
+        z = torch.logit(torch.tensor(share).clamp(1e-4, 1 - 1e-4)).numpy()
         z = z + SPREAD * rng.standard_normal((copies, *z.shape))
-        there = low.numpy() + (high - low).numpy() / (1 + np.exp(-z))
+        there = low + width / (1 + np.exp(-z))
         return there.reshape(-1, z.shape[-1]).astype(np.float32)
 
-    xs, thetas = [], []
     readings = [None, *network.set_mode("device").states(x)]
-    for n, layer in enumerate(network.layers):
-        xs.append(moved(network.controls(n, readings[n], x), device.input_range))
-        thetas.append(moved(layer.theta.expand(len(x), -1), device.param_range))
-    return np.concatenate(xs), np.concatenate(thetas)
+    passes = [(moved(network.controls(n, readings[n], x), device.input_range),
+               moved(layer.theta.expand(len(x), -1), device.param_range))
+              for n, layer in enumerate(network.layers)]
+    return tuple(map(np.concatenate, zip(*passes, strict=True)))
 
 
 def _generator(seed):

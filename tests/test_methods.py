@@ -1,6 +1,8 @@
 """Ways to train: what each uses of device and model, and what it spends."""
 
+import json
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -42,6 +44,7 @@ def twin():
 
 
 def trained(method, twin, device, seed=0, **schedule):
+    """Return what a method does: network and history."""
     def start(model):
         generator = torch.Generator().manual_seed(5)
         network = spectral_chain(device, model, 4, 2, LAYERS, generator)
@@ -65,6 +68,30 @@ def test_a_method_spends_its_passes_leaves_the_twin_alone_and_repeats_itself(met
     assert all(torch.equal(a, b) for a, b in
                zip(network.parameters(), repeated.parameters(), strict=True))
     assert 0 <= accuracy_on_device(network, *data()) <= 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_that_is_stopped_goes_on_as_if_it_had_not_been(method, twin, tmp_path):
+    """A re-fitted model too: stopped in either half, the same call ends at the same numbers."""
+    def run(checkpoint=None, stop_at=None):
+        device, calls = SHG(noise_seed=3), []
+
+        def validate(network):
+            calls.append(1)
+            if len(calls) == stop_at:
+                raise KeyboardInterrupt
+            return {"accuracy": accuracy_on_device(network, *data())}
+
+        network, history = trained(method, twin, device, validate=validate, checkpoint=checkpoint)
+        return network.state_dict(), history, device.passes
+
+    whole = run()
+    for stop_at in (2, 4):
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "run", stop_at)
+    for resumed in (run(tmp_path / "run"), run(tmp_path / "run")):  # the second one only reads
+        assert all(torch.equal(value, resumed[0][name]) for name, value in whole[0].items())
+        assert json.dumps(whole[1:]) == json.dumps(resumed[1:])
 
 
 def test_all_methods_start_from_the_same_numbers(twin):
@@ -130,3 +157,36 @@ def test_restandardised_readings_have_the_mean_and_spread_of_the_device(twin):
     assert device.passes - before == CALIBRATION
     last = network.standardise[-1](network.states(data()[0])[-1])
     assert last.mean().abs() < 0.1 and abs(last.std() - 1) < 0.1
+
+
+def around(low, high, share, rows=40, copies=50):
+    """What `controls_around` makes of controls at a share of a range, low to high."""
+    low, high = np.broadcast_arrays(np.float32(low), np.float32(high))
+    there = torch.tensor(np.clip(low + (high - low) * np.float32(share), low, high))
+    network = SimpleNamespace(set_mode=lambda mode: network, states=lambda x: [None],
+                              layers=[SimpleNamespace(theta=there)],
+                              controls=lambda n, reading, x: there.expand(rows, -1))
+    device = SimpleNamespace(input_range=(low, high), param_range=(low, high))
+    return methods.controls_around(network, device, torch.zeros(rows, 1), copies,
+                                   np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-12, 1e-30, 1e12])
+def test_controls_are_moved_by_the_same_share_of_their_range_in_every_unit(unit):
+    low, high = np.array([0.0, -2.0]), np.array([1.0, 3.0])
+    pairs = zip(around(unit * low, unit * high, 0.3), around(low, high, 0.3), strict=True)
+    for values, plain in pairs:
+        assert np.allclose(values / np.float32(unit), plain, rtol=1e-3)
+        assert (plain.std(0) > 0.03).all()
+
+
+@pytest.mark.parametrize("low, high", [
+    (0.0, 1.0), (0.1, 0.7), (300.0, 300.0002), (-0.3, -0.1), (1e6, 1e6 + 0.25), (0.9, 0.9000001),
+    ([0.1, 0.5, -2.0], [0.7, 0.5, 3.0]), ([0.25] * 3, [0.25] * 3)])
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_moved_controls_stay_in_range_to_the_last_bit_and_fixed_ones_stay(low, high, share):
+    low, high = np.atleast_1d(np.float32(low)), np.atleast_1d(np.float32(high))
+    for values in around(low, high, share):
+        assert values.dtype == np.float32 and np.isfinite(values).all()
+        assert (low <= values).all() and (values <= high).all()
+        assert (values[:, low == high] == low[low == high]).all()
