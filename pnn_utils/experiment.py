@@ -52,7 +52,7 @@ def results_file(notebook, **settings):
     return files.SWEEPS / f"{notebook}-{digest[:12]}.jsonl"
 
 
-def sweep(trial, points, path, scheduler="serial", jobs=2, attempts=2):
+def sweep(trial, points, path, scheduler="serial", jobs=2, broken=None):
     """Run a trial at every point and return the results in the order of the points.
 
     Parameters
@@ -65,13 +65,14 @@ def sweep(trial, points, path, scheduler="serial", jobs=2, attempts=2):
     scheduler : str
         "serial", "processes" (as many as `jobs`), or the address of a running Dask scheduler
         ("tcp://host:port"), whose workers can import what the trial needs.
-    attempts : int
-        How often a failing point is run.
+    broken : plain JSON type, optional
+        The result of a trial in which numbers stop being finite (FloatingPointError), as a search
+        over rates needs it. Without it, such a trial is a failing point.
 
     Raises
     ------
     SweepError
-        If points failed at every attempt, after all others have finished.
+        If points failed, after all others have finished.
     ValueError
         If the scheduler is unknown, or the file is not one of results.
     """
@@ -79,19 +80,20 @@ def sweep(trial, points, path, scheduler="serial", jobs=2, attempts=2):
     done, failures = _read(Path(path)), {}
     waiting = {key: point for key, point in zip(keys, points, strict=True) if key not in done}
     with _workers(scheduler, jobs, trial):
-        calls = (delayed(_attempt)(trial, key, point, attempts) for key, point in waiting.items())
+        calls = (delayed(_attempt)(trial, key, point, broken) for key, point in waiting.items())
         results = Parallel(return_as="generator_unordered")(calls)
         for key, result, trace in tqdm(results, total=len(waiting), leave=False):
             if trace:
                 failures[key] = trace
             else:
-                done[key] = result
-                _write(path, done)
+                done[key] = {"point": waiting[key], "result": result}
+                # Written anew: whatever stops the sweep, the file is whole.
+                files.write_text(path, "".join(json.dumps(row) + "\n" for row in done.values()))
     if failures:
-        raise SweepError(f"{len(failures)} point(s) failed at every attempt; all others are kept "
-                         f"in {path}, and the same call tries these again:\n"
+        raise SweepError(f"{len(failures)} point(s) failed; all others are kept in {path}, and "
+                         "the same call tries these again:\n"
                          + "\n".join(f"{key}\n{trace}" for key, trace in failures.items()))
-    return [done[key] for key in keys]
+    return [done[key]["result"] for key in keys]
 
 
 @contextlib.contextmanager
@@ -110,35 +112,30 @@ def _workers(scheduler, jobs, trial):
                          "address such as 'tcp://host:8786'")
 
 
-def _attempt(trial, key, point, attempts):
-    """Run one point, again if it fails; (key, result, None) or (key, None, the last traceback)."""
-    for _ in range(attempts):
-        try:
-            # Sums depend on the number of threads, and a point must not depend on where it runs.
-            with threadpool_limits(1):
-                return key, json.loads(json.dumps(trial(**point), allow_nan=False)), None
-        except Exception:  # whatever a trial raises is reported with its point
-            trace = traceback.format_exc()
-    return key, None, trace
+def _attempt(trial, key, point, broken):
+    """Run one point and return (key, result, None) or (key, None, traceback)."""
+    try:
+        # Sums depend on the number of threads, and a point must not depend on where it runs.
+        with threadpool_limits(1):
+            return key, json.loads(json.dumps(trial(**point), allow_nan=False)), None
+    except Exception as error:  # whatever a trial raises is reported with its point
+        if isinstance(error, FloatingPointError) and broken is not None:
+            return key, broken, None
+        return key, None, traceback.format_exc()
 
 
 def _read(path):
-    """Return the results in a file, by point."""
+    """Return the lines of a file, by point."""
     done = {}
     for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else (), 1):
         try:
             row = json.loads(line)
-            done[json.dumps(row["point"], sort_keys=True)] = row["result"]
+            point = json.dumps(row["point"], sort_keys=True)
+            done[point] = {"point": row["point"], "result": row["result"]}
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}, line {number} is not a result of a sweep ({error}); "
                              "remove or rename the file to start again") from error
     return done
-
-
-def _write(path, done):
-    """Write all results anew, one a line: whatever stops the sweep, the file is whole."""
-    rows = ({"point": json.loads(key), "result": result} for key, result in done.items())
-    files.write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 class Choice(namedtuple("Choice", "rate scores at_edge")):

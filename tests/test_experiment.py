@@ -110,23 +110,52 @@ def test_points_already_there_are_not_run_again(serial, tmp_path):
     assert sweep(only_the_rest, POINTS, path) == serial
 
 
-def test_failures_are_retried_then_reported_and_the_rest_is_kept(tmp_path):
+@pytest.mark.parametrize("broken", [None, {"score": 0.0}])
+def test_failures_are_reported_and_the_rest_is_kept(tmp_path, broken):
     path, tries = tmp_path / "results.jsonl", []
 
     def fails(seed):
         tries.append(seed)
-        if seed == 1 and tries.count(1) == 1:
-            raise TimeoutError("once")
         if seed == 2:
             raise ZeroDivisionError("always")
         return seed
 
-    with pytest.raises(SweepError, match=r"^1 point\(s\) failed at every attempt") as caught:
-        sweep(fails, grid(seed=range(4)), path, attempts=3)
-    assert tries.count(0) == 1 and tries.count(1) == 2 and tries.count(2) == 3
+    with pytest.raises(SweepError, match=r"^1 point\(s\) failed; all others are kept") as caught:
+        sweep(fails, grid(seed=range(4)), path, broken=broken)
+    assert tries == [0, 1, 2, 3]
     assert '\n{"seed": 2}\nTraceback' in str(caught.value)
     assert "ZeroDivisionError: always" in str(caught.value)
     assert sweep(lambda seed: seed, grid(seed=range(4)), path) == [0, 1, 2, 3]
+
+
+def breaks_down(rate):
+    if rate > 1:
+        raise FloatingPointError("the loss became nan in epoch 3")
+    return {"curve": [0.0, rate]}
+
+
+@pytest.mark.parametrize("scheduler", ["serial", "processes"])
+def test_a_search_goes_on_where_a_training_breaks_down(tmp_path, scheduler):
+    path, asked = tmp_path / "results.jsonl", []
+
+    def score(pairs):
+        asked.append([rate for _, rate in pairs])
+        points = [{"rate": rate} for _, rate in pairs]
+        done = sweep(breaks_down, points, path, scheduler, broken={"curve": [0.0]})
+        return [one["curve"][-1] for one in done]
+
+    found = search(score, [0.25, 0.5, 1.0], ["case"], extensions=3)["case"]
+    assert found == (1.0, {0.25: 0.25, 0.5: 0.5, 1.0: 1.0, 2.0: 0.0}, False)
+    assert asked == [[0.25, 0.5, 1.0], [2.0]]
+    kept = path.read_text()
+    asked.clear()
+    assert search(score, [0.25, 0.5, 1.0], ["case"], extensions=3)["case"] == found
+    assert path.read_text() == kept
+
+
+def test_a_training_that_breaks_down_outside_a_search_is_a_failure(tmp_path):
+    with pytest.raises(SweepError, match="the loss became nan in epoch 3"):
+        sweep(breaks_down, [{"rate": 2.0}], tmp_path / "results.jsonl")
 
 
 def test_an_unknown_scheduler_is_named(tmp_path):
@@ -146,7 +175,7 @@ def test_a_foreign_file_is_refused_and_kept(tmp_path):
 
 def test_a_result_that_is_no_number_is_a_failure(tmp_path):
     with pytest.raises(SweepError, match="Out of range float values"):
-        sweep(lambda a: float("nan"), [{"a": 1}], tmp_path / "results.jsonl", attempts=1)
+        sweep(lambda a: float("nan"), [{"a": 1}], tmp_path / "results.jsonl")
 
 
 def peak_at(best, asked=None):
