@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from pnn_utils.datasets import fetch
 from pnn_utils.datasets.images import (
     average_pool,
     load_images,
@@ -15,7 +14,7 @@ from pnn_utils.datasets.images import (
     random_shift,
     read_idx,
 )
-from pnn_utils.datasets.vowels import CLASSES, Tokens, load_tokens, vowel_task
+from pnn_utils.datasets.vowels import Tokens, load_tokens, vowel_task
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +36,7 @@ def test_stratified_split_has_the_papers_sizes(tokens, seed):
 @pytest.mark.parametrize("seed", range(5))
 def test_talker_disjoint_split_shares_no_talker(tokens, seed):
     task = vowel_task(seed, talker_disjoint=True, tokens=tokens)
-    assert not set(task.train_talker) & set(task.test_talker)
+    assert not {*tokens.talker[task.train_index]} & {*tokens.talker[task.test_index]}
     assert (len(task.train_y), len(task.test_y)) == (210, 49)
     assert set(task.test_y) == set(task.train_y) == set(range(7))
 
@@ -57,7 +56,7 @@ def test_tokens_are_women_with_every_formant(tokens):
 
 def test_too_few_tokens_are_refused():
     few = Tokens(np.ones((70, 12)), np.repeat(np.arange(7), 10), np.array(["w01"] * 70), {})
-    with pytest.raises(ValueError, match=f"{CLASSES[0]}.*37"):
+    with pytest.raises(ValueError, match="fewer than 37 whole tokens"):
         vowel_task(0, tokens=few)
 
 
@@ -66,10 +65,9 @@ def test_idx_reader(tmp_path):
     good = b"\x00\x00\x08\x03" + struct.pack(">3I", 2, 3, 4) + bytes(range(24))
     path.write_bytes(good)
     assert np.array_equal(read_idx(path), np.arange(24).reshape(2, 3, 4))
-    for bad, words in ((good[:-1], "39 bytes; expected 40"), (b"", "starts with"),
-                       (b"\x1f\x8b" + good, "expected 000008"), (good[:7], "header")):
+    for bad in (good[:-1], good + b"\0", b"", b"\x1f\x8b" + good, good[:3], good[:7]):
         path.write_bytes(bad)
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(ValueError, match=f"{path} is no whole IDX file"):
             read_idx(path)
 
 
@@ -78,8 +76,6 @@ def test_rows_are_the_tokens_they_say_scaled_by_training_alone(tokens, disjoint)
     task = vowel_task(3, disjoint, tokens)
     index = np.concatenate([task.train_index, task.test_index])
     assert len(np.unique(index)) == 259
-    talkers = np.concatenate([task.train_talker, task.test_talker])
-    assert np.array_equal(tokens.talker[index], talkers)
     assert np.array_equal(tokens.label[index], np.concatenate([task.train_y, task.test_y]))
     low, high = tokens.formants[task.train_index].min(0), tokens.formants[task.train_index].max(0)
     for x, rows in ((task.train_x, task.train_index), (task.test_x, task.test_index)):
@@ -116,16 +112,6 @@ def test_unknown_image_set_is_refused():
         load_images("cifar")
     with pytest.raises(ValueError, match="vowels.*has no file 'train-images"):
         load_images("vowels")
-
-
-def test_images_and_labels_must_fit(tmp_path, monkeypatch):
-    images = b"\x00\x00\x08\x03" + struct.pack(">3I", 2, 28, 28) + bytes(1568)
-    labels = b"\x00\x00\x08\x01" + struct.pack(">I", 3) + bytes(3)
-    (tmp_path / "train-images-idx3-ubyte").write_bytes(images)
-    (tmp_path / "train-labels-idx1-ubyte").write_bytes(labels)
-    monkeypatch.setattr(fetch, "path", lambda name, file: tmp_path / file)
-    with pytest.raises(ValueError, match=r"\(2, 28, 28\) and labels of shape \(3,\)"):
-        load_images("mnist")
 
 
 def test_pooling_averages_blocks():

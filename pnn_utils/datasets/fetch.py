@@ -5,7 +5,6 @@ and what their checksums are; the local folder that the environment variable ``P
 names is tried first. A file takes its place only when it is whole and its checksum is right.
 """
 
-import contextlib
 import gzip
 import hashlib
 import os
@@ -40,25 +39,24 @@ def fetch(name):
         leftover.unlink(missing_ok=True)
     for source in (MIRROR, *SOURCES[name]):
         if missing := _missing(name):
-            problems = []
-            with tempfile.TemporaryDirectory(prefix="pnn-data-") as scratch, _noting(problems):
-                for file, candidate in _candidates(source, missing, Path(scratch)):
-                    with _noting(problems, f"{candidate.name}: "):
-                        _unpack(candidate, folder / file, FILES[name][file])
-            tried.append(f"  - {source.strip()}: {'; '.join(problems) or 'asked'}")
-    if missing := _missing(name):
-        message = _help_text(name, missing, tried)
-        if name != "vowels":
-            raise RuntimeError(message)
-        try:
-            write_text(folder / FALLBACK, peterson_barney_table())
-            path(name, FALLBACK)
-        except Exception as error:  # whatever is wrong with the package, it has no table
-            raise RuntimeError(f"{message}\nThe fallback failed too: {error!r}") from error
-        print(f"{message}\nFALLBACK in use: Peterson & Barney (1952), not Hillenbrand (1995)")
-    else:
+            tried.append(f"  - {source.strip()}: {_take(source, name, missing)}")
+    if not (missing := _missing(name)):
         (folder / FALLBACK).unlink(missing_ok=True)
         print(f"{name}: all files in place, checksums right")
+        return folder
+    message = "\n".join([
+        f"{name}: no source has {', '.join(missing)}. Tried:", *tried,
+        f"To supply the files by hand, put them (or .gz of them) into a folder, set {MIRROR} to "
+        f"it and run: python -m pnn_utils.datasets.fetch {name}. Expected:",
+        *(f"  {file}  sha256 {FILES[name][file]}" for file in missing)])
+    if name != "vowels":
+        raise RuntimeError(message)
+    try:
+        write_text(folder / FALLBACK, peterson_barney_table())
+        path(name, FALLBACK)
+    except Exception as error:  # whatever is wrong with the package, it has no table
+        raise RuntimeError(f"{message}\nThe fallback failed too: {error!r}") from error
+    print(f"{message}\nFALLBACK in use: Peterson & Barney (1952), not Hillenbrand (1995)")
     return folder
 
 
@@ -84,14 +82,37 @@ def path(name, file):
 
 
 def peterson_barney_table():
-    """Return the Peterson & Barney (1952) vowel table of praat-parselmouth as text with tabs.
-
-    Columns: Type (m, w, c: man, woman, child), Speaker, Vowel, ..., F0 to F3 in Hz; two tokens a
-    speaker and vowel.
-    """
+    """Return the Peterson & Barney (1952) vowel table of praat-parselmouth as text with tabs."""
     from parselmouth.praat import call
 
     return call(call("Create formant table (Peterson & Barney 1952)"), "List", False)
+
+
+def _known(name):
+    if name not in [*FILES]:
+        raise ValueError(f"data set {name!r} is unknown; expected one of {', '.join(FILES)}")
+    return name
+
+
+def _missing(name):
+    """Return the files of a data set that are not there, whole and unaltered."""
+    return [file for file, digest in FILES[name].items()
+            if not (place := files.RAW / name / file).exists() or sha256(place) != digest]
+
+
+def _take(source, name, wanted):
+    """Put into place what a source has of the wanted files; return why that was not all."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="pnn-data-") as scratch:
+            for file, candidate in _candidates(source, wanted, Path(scratch)):
+                content = candidate.read_bytes()
+                if content.startswith(b"\x1f\x8b"):
+                    content = gzip.decompress(content)
+                if hashlib.sha256(content).hexdigest() == FILES[name][file]:
+                    write_bytes(files.RAW / name / file, content)
+    except Exception as error:  # a source may fail in any way, the next is tried
+        return repr(error)[-250:]  # the cause is its end
+    return "not all of them are there with the right checksum"
 
 
 def _candidates(source, wanted, scratch):
@@ -114,48 +135,8 @@ def _candidates(source, wanted, scratch):
         if done.returncode:
             raise RuntimeError(f"exit status {done.returncode}: {done.stdout}")
     for file in wanted:  # both image sets use the same file names: checksums tell them apart
-        for candidate in sorted([*folder.rglob(file), *folder.rglob(f"{file}.gz")]):
+        for candidate in [*folder.rglob(file), *folder.rglob(f"{file}.gz")]:
             yield file, candidate
-
-
-def _known(name):
-    if name not in [*FILES]:
-        raise ValueError(f"data set {name!r} is unknown; expected one of {', '.join(FILES)}")
-    return name
-
-
-def _missing(name):
-    """Return the files of a data set that are not there, whole and unaltered."""
-    return [file for file, digest in FILES[name].items()
-            if not (place := files.RAW / name / file).exists() or sha256(place) != digest]
-
-
-def _unpack(candidate, target, digest):
-    """Write what `candidate` holds, unpacked, to `target` if it has the right checksum."""
-    content = candidate.read_bytes()
-    if content.startswith(b"\x1f\x8b"):
-        content = gzip.decompress(content)
-    if (found := hashlib.sha256(content).hexdigest()) != digest:
-        raise ValueError(f"SHA-256 {found} instead of {digest}")
-    write_bytes(target, content)
-
-
-@contextlib.contextmanager
-def _noting(problems, prefix=""):
-    """Turn an error into a line of `problems`: a source may fail in any way, the next is tried."""
-    try:
-        yield
-    except Exception as error:
-        text = " ".join(str(error).split())
-        problems.append(f"{prefix}{type(error).__name__}: {text[-250:]}")  # the cause is its end
-
-
-def _help_text(name, missing, tried):
-    return "\n".join([
-        f"{name}: no source has {', '.join(missing)}. Tried:", *tried,
-        f"To supply the files by hand, put them (or .gz of them) into a folder, set {MIRROR} to "
-        f"it and run: python -m pnn_utils.datasets.fetch {name}. Expected:",
-        *(f"  {file}  sha256 {FILES[name][file]}" for file in missing)])
 
 
 def main(names):

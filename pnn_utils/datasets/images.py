@@ -5,7 +5,7 @@ The changes are drawn anew for each batch, ``augment(images, generator)``, as
 """
 
 import math
-import struct
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,43 +21,30 @@ def read_idx(path):
     ValueError
         If the file is not an IDX file of unsigned bytes, or its length does not fit its header.
     """
-    with open(path, "rb") as file:
-        content = file.read()
-    if len(content) < 4 or content[:3] != b"\x00\x00\x08":
-        raise ValueError(f"{path} starts with {content[:4].hex()}; "
-                         "expected 000008 and the number of dimensions")
-    start = 4 + 4 * content[3]
-    if len(content) < start:
-        raise ValueError(f"{path} has {len(content)} bytes; its header alone needs {start}")
-    shape = struct.unpack(f">{content[3]}I", content[4:start])
-    expected = start + math.prod(shape)
-    if len(content) != expected:
-        raise ValueError(f"{path} has {len(content)} bytes; expected {expected} for shape {shape}")
-    images = np.frombuffer(content, np.uint8, offset=start).reshape(shape)
-    return images.copy()  # torch wants it writable
+    content = Path(path).read_bytes()
+    try:
+        if content[:3] != b"\0\0\x08":
+            raise ValueError(f"it starts with {content[:3].hex()}, not with 000008")
+        shape = np.frombuffer(content, ">u4", count=content[3], offset=4)
+        # A copy, because torch wants it writable.
+        return np.frombuffer(content, np.uint8, offset=4 + shape.nbytes).reshape(shape).copy()
+    except (ValueError, IndexError) as error:
+        raise ValueError(f"{path} is no whole IDX file of unsigned bytes: {error}") from error
 
 
 def load_images(name, train=True):
     """Load the 60,000 training or the 10,000 test images of a set, "mnist" or "fashion_mnist".
 
-    Returns
-    -------
-    images : ndarray of uint8, shape (n, 28, 28)
-    labels : ndarray of int64, shape (n,)
+    Images are uint8, shape (n, 28, 28), labels int64, shape (n,).
 
     Raises
     ------
-    FileNotFoundError
-        If a file is missing.
-    ValueError
-        If the name is unknown, or a file is altered.
+    FileNotFoundError, ValueError
+        If a file is missing; if one is altered, or the name is unknown.
     """
     part = "train" if train else "t10k"
     images = read_idx(fetch.path(name, f"{part}-images-idx3-ubyte"))
     labels = read_idx(fetch.path(name, f"{part}-labels-idx1-ubyte"))
-    if images.shape[1:] != (28, 28) or labels.shape != images.shape[:1]:
-        raise ValueError(f"{name} has images of shape {images.shape} and labels of shape "
-                         f"{labels.shape}; expected (n, 28, 28) and (n,)")
     return images, labels.astype(np.int64)
 
 
@@ -82,11 +69,10 @@ def random_affine(images, generator, degrees=15.0, shift=0.05, scale=(0.9, 1.1))
     angle = math.radians(degrees) * u[0]
     factor = (scale[0] + scale[1]) / 2 + (scale[1] - scale[0]) / 2 * u[2]
     cos, sin = torch.cos(angle) / factor, torch.sin(angle) / factor
-    zero = torch.zeros(rows)
-    # Each row maps places in the new image, from -1 to 1 across, to places in the old one.
-    right, down = torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, 2 * shift * u[1]], 1)
-    old, size = images.reshape(rows, 1, side, side), (rows, 1, side, side)
-    grid = torch.nn.functional.affine_grid(torch.stack([right, down], 1), size, False)
+    # The matrix maps places in the new image, from -1 to 1 across, to places in the old one.
+    matrix = torch.stack([cos, -sin, torch.zeros_like(cos), sin, cos, 2 * shift * u[1]], 1)
+    old = images.reshape(rows, 1, side, side)
+    grid = torch.nn.functional.affine_grid(matrix.view(rows, 2, 3), old.shape, False)
     return torch.nn.functional.grid_sample(old, grid, align_corners=False).view(rows, -1)
 
 

@@ -19,8 +19,7 @@ WORDS = ("had", "hod", "hawed", "heard", "hid", "heed", "who'd")
 TOKENS_PER_CLASS, TEST_PER_CLASS = 37, 7
 # F1, F2, F3 at steady state and at 20, 50 and 80 % of the vowel: columns of the table, from 0.
 COLUMNS = (3, 4, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15)
-PETERSON_BARNEY = {"ae": "ae", "aa": "ah", "ao": "aw", "er": "er", "ih": "ih", "iy": "iy",
-                   "uw": "uw"}
+PETERSON_BARNEY = dict(zip(("ae", "aa", "ao", "er", "ih", "iy", "uw"), CLASSES, strict=True))
 
 
 class Tokens(NamedTuple):
@@ -33,16 +32,13 @@ class Tokens(NamedTuple):
 
 
 class VowelTask(NamedTuple):
-    """One split: inputs (n, 12) float32 from 0 to 1, labels (n,), and where each came from."""
+    """One split: inputs (n, 12) float32 from 0 to 1, labels (n,), and their rows of `Tokens`."""
 
     train_x: np.ndarray
     train_y: np.ndarray
     test_x: np.ndarray
     test_y: np.ndarray
-    train_talker: np.ndarray
-    test_talker: np.ndarray
-    source: dict
-    train_index: np.ndarray  # rows of `Tokens`
+    train_index: np.ndarray
     test_index: np.ndarray
 
 
@@ -60,19 +56,17 @@ def load_tokens():
     folder = files.RAW / "vowels"
     if (folder / fetch.FALLBACK).exists() and not (folder / "vowdata.dat").exists():
         table, name = fetch.path("vowels", fetch.FALLBACK), "Peterson & Barney 1952 (fallback)"
-        with table.open(encoding="utf-8", newline="") as file:
-            rows = [(row["Speaker"], PETERSON_BARNEY[row["Vowel"]],
-                     [row[f"F{k}"] for k in (1, 2, 3)] * 4)
-                    for row in csv.DictReader(file, delimiter="\t")
-                    if row["Type"] == "w" and row["Vowel"] in PETERSON_BARNEY]
+        lines = table.read_text(encoding="utf-8").splitlines()
+        rows = [(row["Speaker"], PETERSON_BARNEY.get(row["Vowel"]),
+                 [row["F1"], row["F2"], row["F3"]] * 4)
+                for row in csv.DictReader(lines, delimiter="\t") if row["Type"] == "w"]
     else:
         table, name = fetch.path("vowels", "vowdata.dat"), "Hillenbrand 1995"
-        lines = table.read_text(encoding="latin-1").splitlines()
+        lines = map(str.split, table.read_text(encoding="latin-1").splitlines())
         # A line of data begins with the token's name, for instance w03ae: group, talker, vowel.
-        fields = [f for f in map(str.split, lines) if len(f) == 16 and f[0][0] == "w"]
         rows = [(f[0][:3], f[0][3:], [f[c] for c in COLUMNS])
-                for f in fields if f[0][3:] in CLASSES]
-    talker, vowel, formants = zip(*rows, strict=True)
+                for f in lines if len(f) == 16 and f[0][0] == "w"]
+    talker, vowel, formants = zip(*[row for row in rows if row[1] in CLASSES], strict=True)
     formants, label = np.array(formants, float), np.array([CLASSES.index(v) for v in vowel])
     whole = (formants > 0).all(1)  # 0 stands for "not measurable"
     source = {"name": name, "sha256": files.sha256(table)}
@@ -85,59 +79,45 @@ def vowel_task(seed, talker_disjoint=False, tokens=None):
     Each column is scaled so that the training tokens span [0, 1]; test values beyond are clipped,
     because a physical control has a range.
 
-    Parameters
-    ----------
-    seed : int
-        One child seed draws the tokens, another the split.
-    talker_disjoint : bool
-        Put no talker on both sides. Whole talkers go to the test, in random order, wherever they
-        still fit into its 49 tokens; the number a vowel then differs from split to split.
-    tokens : Tokens, optional
-        Default: `load_tokens`.
+    seed : one child seed draws the tokens, another the split
+    talker_disjoint : put no talker on both sides; whole talkers go to the test, in random order,
+        until its 49 tokens are complete, and the number a vowel differs from split to split
+    tokens : default `load_tokens()`
 
     Raises
     ------
     ValueError
-        If a vowel has fewer than 37 tokens, or no such split has every vowel on both sides.
+        If a vowel has fewer than 37 tokens, or no such split was found.
     """
     tokens = tokens or load_tokens()
-    draw, split = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
-    rows = [draw.permutation(np.flatnonzero(tokens.label == c)) for c in range(len(CLASSES))]
-    for vowel, found in zip(CLASSES, rows, strict=True):
-        if len(found) < TOKENS_PER_CLASS:
-            raise ValueError(f"vowel {vowel!r} has fewer than {TOKENS_PER_CLASS} whole tokens")
-    rows = [r[:TOKENS_PER_CLASS] for r in rows]
+    draw, split = np.random.default_rng(seed).spawn(2)
+    rows = [draw.permutation(np.flatnonzero(tokens.label == c))[:TOKENS_PER_CLASS]
+            for c in range(len(CLASSES))]
+    if min(map(len, rows)) < TOKENS_PER_CLASS:
+        raise ValueError(f"a vowel has fewer than {TOKENS_PER_CLASS} whole tokens")
     if talker_disjoint:
         chosen = np.concatenate(rows)
         in_test = _whole_talkers(tokens.talker[chosen], tokens.label[chosen], split)
         train, test = chosen[~in_test], chosen[in_test]
     else:
-        rows = [split.permutation(r) for r in rows]
-        test = np.concatenate([r[:TEST_PER_CLASS] for r in rows])
-        train = np.concatenate([r[TEST_PER_CLASS:] for r in rows])
+        rows = np.array([split.permutation(r) for r in rows])
+        train, test = rows[:, TEST_PER_CLASS:].ravel(), rows[:, :TEST_PER_CLASS].ravel()
     # Rows in random order, so that any leading part of the training set is a fair sample.
     train = split.permutation(train)
     low, high = tokens.formants[train].min(0), tokens.formants[train].max(0)
-    train_x, test_x = (
-        np.clip((tokens.formants[index] - low) / (high - low), 0, 1).astype(np.float32)
-        for index in (train, test))
-    return VowelTask(train_x, tokens.label[train], test_x, tokens.label[test],
-                     tokens.talker[train], tokens.talker[test], tokens.source, train, test)
+    x, y = np.clip((tokens.formants - low) / (high - low), 0, 1).astype(np.float32), tokens.label
+    return VowelTask(x[train], y[train], x[test], y[test], train, test)
 
 
-def _whole_talkers(talker, label, rng, attempts=200):
-    """Return a mask of the test's tokens: whole talkers, all vowels on both sides, nearly 49."""
-    names, size, best = np.unique(talker), TEST_PER_CLASS * len(CLASSES), None
-    for _ in range(attempts):
+def _whole_talkers(talker, label, rng):
+    """Return a mask of the test's tokens: whole talkers, all vowels on both sides."""
+    names, size = np.unique(talker), TEST_PER_CLASS * len(CLASSES)
+    for _ in range(200):
         mask = np.zeros(len(talker), bool)
         for name in rng.permutation(names):
             if mask.sum() + (talker == name).sum() <= size:
                 mask |= talker == name
-        complete = all(len(np.unique(label[side])) == len(CLASSES) for side in (mask, ~mask))
-        if complete and (best is None or mask.sum() > best.sum()):
-            best = mask
-        if best is not None and best.sum() == size:
-            return best
-    if best is None:
-        raise ValueError(f"no split of {len(names)} talkers has all vowels on both sides")
-    return best
+        vowels = len(np.unique(label[mask])), len(np.unique(label[~mask]))
+        if mask.sum() == size and min(vowels) == len(CLASSES):
+            return mask
+    raise ValueError(f"{len(names)} talkers: no {size} tokens of whole talkers have all vowels")
