@@ -1,6 +1,9 @@
 """The comparison behind ``make reproduce``: what it must not let pass, and not stop."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -27,12 +30,18 @@ def verdicts(old, new):
 
 
 @pytest.mark.parametrize("folder", ["empty", "absent"])
-def test_nothing_to_compare_with_is_a_failure(tmp_path, folder, capsys):
+def test_nothing_to_compare_with_is_a_failure(tmp_path, folder):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="holds no metrics"):
         metrics.compare(tmp_path / folder)
-    assert metrics.main(["compare", str(tmp_path / folder)]) == 1
-    assert "holds no metrics" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("shift", "status"), [(0, 0), (0.1, 1)])
+def test_the_command_fails_where_a_number_differs(write, tmp_path, shift, status):
+    old, _ = write("old"), write("data/metrics", [v + shift for v in SEEDS])
+    command = [sys.executable, "-m", "pnn_utils.report.metrics", "compare", old]
+    there = os.environ | {"PNN_SCRATCH": str(tmp_path)}
+    assert subprocess.run(command, cwd=files.ROOT, env=there).returncode == status
 
 
 def test_the_spread_of_a_bad_run_does_not_excuse_it(write):

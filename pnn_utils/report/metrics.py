@@ -3,7 +3,6 @@
 ``python -m pnn_utils.report.metrics compare OLD_FOLDER`` exits with 1 if they disagree.
 """
 
-import argparse
 import json
 import math
 import statistics
@@ -15,6 +14,7 @@ from pnn_utils import files
 
 FIELDS = {"notebook": "", "profile": "", "results": {}, "paper": {}, "baselines": {}, "cost": {},
           "seeds": [], "data": {}}  # each empty
+SHARES = {"gaps": 1e-12, "twin": 0.05}  # of its size that a single number of these may move
 
 
 def summary(values):
@@ -43,16 +43,10 @@ class Cost:
 def write_metrics(notebook, profile, results, seeds=(), **fields):
     """Write ``data/metrics/<notebook>.json``; NaN and infinity are refused.
 
-    Parameters
-    ----------
-    notebook, profile : str
-        Name without suffix; "quick" or "full".
-    results : dict of {method: {quantity: summary}}
-        An ``accuracy`` is a fraction of the test set.
-    seeds : iterable of int
-    **fields
-        ``baselines`` as results, ``paper`` {method: float}, ``cost`` from `Cost.read`,
-        ``data`` {"name", "sha256"}, and more fields of plain JSON types.
+    notebook, profile : name without suffix; "quick" or "full"
+    results : {method: {quantity: summary}}; an ``accuracy`` is a fraction of the test set
+    **fields : ``baselines`` as results, ``paper`` {method: float}, ``cost`` from `Cost.read`,
+        ``data`` {"name", "sha256"}, and more fields of plain JSON types
     """
     given = {"notebook": notebook, "profile": profile, "results": results, "seeds": [*seeds]}
     files.write_json(files.METRICS / f"{notebook}.json", FIELDS | fields | given)
@@ -72,47 +66,36 @@ def read_metrics(path):
         for name, empty in FIELDS.items():
             if not isinstance(content[name], type(empty)):
                 raise TypeError(f"{name} is not a {type(empty).__name__}")
-        sum(content["paper"].values())
         content.get("skipped", {}).items()
         list(_quantities(content))
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
-        raise ValueError(f"{path} is damaged or no metrics file ({error!r}); "
-                         "its notebook writes it anew") from error
+        raise ValueError(f"{path} is damaged or no metrics file: {error!r}") from error
     return content
 
 
 def compare(old_folder, new_folder=files.METRICS):
-    """Compare every older metrics file with its new counterpart.
+    """Compare every older metrics file with its new counterpart; see `_quantities` for how far.
 
     Tolerances come from the older numbers alone, so that a new run with a wide spread cannot
-    excuse itself. The mean of a summary may move by two standard errors of a difference between
-    two such means, 2 sd sqrt(2 / n); outside of results and baselines, where they are many, by
-    three; an accuracy at least by 0.01: a single fit is no different, another processor's rounding
-    moves it, too. Other numbers may move by 1e-12 of their size, quality numbers of a fit
-    (``twin``) by 5 %; costs are not compared. What a notebook leaves out because a program is
-    missing it names in ``skipped``, by the ending of its quantities' names, with the reason.
+    excuse itself. What a notebook leaves out because a program is missing it names in ``skipped``,
+    by the ending of its quantities' names, with the reason.
 
-    Returns
-    -------
-    list of (notebook, quantity, old, new, tolerance, verdict)
-        Verdicts: "reproduced", "DIFFERS", "MISSING", "OTHER PROFILE", "not compared: " and why.
+    Returns (notebook, quantity, old, new, tolerance, verdict) for each; verdicts are "reproduced",
+    "DIFFERS", "MISSING", "OTHER PROFILE", "not compared: " and why.
 
     Raises
     ------
-    FileNotFoundError
-        If `old_folder` holds no metrics: comparing nothing is not agreement.
-    ValueError
-        If a file is damaged; see `read_metrics`.
+    FileNotFoundError, ValueError
+        If `old_folder` holds no metrics: comparing nothing is not agreement; if a file is damaged.
     """
     rows = []
     for path in sorted(Path(old_folder).glob("*.json")):
         old, fresh = read_metrics(path), Path(new_folder) / path.name
         new = read_metrics(fresh) if fresh.exists() else FIELDS | {"data": old["data"]}
-        found = dict(_quantities(new))
-        for name, (value, allowed) in _quantities(old):
-            mean = found.get(name, (None,))[0]
-            verdict = _verdict(old, new, name, value, mean, allowed)
-            rows.append((old["notebook"], name, value, mean, allowed, verdict))
+        found = {name: value for name, value, _ in _quantities(new)}
+        for name, value, allowed in _quantities(old):
+            verdict = _verdict(old, new, name, value, found.get(name), allowed)
+            rows.append((old["notebook"], name, value, found.get(name), allowed, verdict))
     if not rows:
         raise FileNotFoundError(f"{old_folder} holds no metrics (NN_name.json) to compare with")
     return rows
@@ -127,38 +110,37 @@ def _verdict(old, new, name, value, found, allowed):
         return f"not compared: {reasons[0]}" if reasons else "MISSING"
     if old["profile"] != new["profile"]:
         return "OTHER PROFILE"
-    return "reproduced" if abs(found - value) <= max(allowed, 1e-12 * abs(value)) else "DIFFERS"
+    return "reproduced" if abs(found - value) <= allowed else "DIFFERS"
 
 
 def _quantities(metrics):
-    """Yield (name, (value, tolerance)) for each compared number of a metrics file."""
-    for group in ("results", "baselines"):
-        for method, quantities in metrics[group].items():
-            for quantity, value in quantities.items():
-                yield f"{group}.{method}.{quantity}", _band(value, quantity == "accuracy", 2)
-    others = {name: value for name, value in metrics.items() if name not in FIELDS}
-    for name, value in _summaries(others):
-        yield name, _band(value, "accuracy" in name, 3)
-    for i, n in enumerate(metrics.get("gaps", {}).get("n", [])):
-        for method in ("forward", "in_silico", "pat"):
-            yield f"gaps.{method}[n={n}]", (metrics["gaps"][method][i], 1e-12)
-    for name, value in metrics.get("twin", {}).items():
-        yield f"twin.{name}", (value, 0.05 * abs(value))
+    """Yield (dotted name, number, how far another may lie from it) of all that is compared.
+
+    The mean of a summary may move by two standard errors of a difference between two such means,
+    2 sd sqrt(2 / n); outside of results and baselines, where they are many, by three; an accuracy
+    at least by 0.01: a single fit is no different, another processor's rounding moves it, too.
+    Of single numbers `SHARES` are compared. Costs are not.
+    """
+    for name, value in _leaves(metrics):
+        group = name.partition(".")[0]
+        if isinstance(value, dict):
+            errors = 2 if group in ("results", "baselines") else 3
+            spread = errors * value["sd"] * math.sqrt(2 / value["n"])
+            least = 0.01 if "accuracy" in name else 1e-12 * max(1.0, abs(value["mean"]))
+            yield name, value["mean"], max(spread, least)
+        elif group in SHARES:
+            yield name, value, max(1e-12, SHARES[group] * abs(value))
 
 
-def _band(value, is_accuracy, errors):
-    """Return the mean of a summary and how far another may lie from it."""
-    allowed = errors * value["sd"] * math.sqrt(2 / value["n"])
-    return value["mean"], max(0.01 if is_accuracy else 1e-12, allowed)
-
-
-def _summaries(content, name=""):
-    """Yield (dotted name, summary) of every summary inside dicts and lists."""
-    if isinstance(content, dict) and set(content) == {"mean", "sd", "n", "values"}:
-        yield name[1:], content
-    elif isinstance(content, dict | list):
-        for key, value in content.items() if isinstance(content, dict) else enumerate(content):
-            yield from _summaries(value, f"{name}.{key}")
+def _leaves(content, name=""):
+    """Yield (dotted name, value) of the summaries and single values inside dicts and lists."""
+    if isinstance(content, list):
+        content = dict(enumerate(content))
+    if isinstance(content, dict) and "mean" not in content:
+        for key, value in content.items():
+            yield from _leaves(value, f"{name}.{key}" if name else key)
+    else:
+        yield name, content
 
 
 def print_comparison(rows):
@@ -173,17 +155,5 @@ def print_comparison(rows):
     return bad
 
 
-def main(arguments=None):
-    """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m pnn_utils.report.metrics")
-    parser.add_argument("command", choices=["compare"])
-    parser.add_argument("folder", help="older metrics")
-    try:
-        return min(1, print_comparison(compare(parser.parse_args(arguments).folder)))
-    except (FileNotFoundError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(min(1, print_comparison(compare(sys.argv[2]))))
