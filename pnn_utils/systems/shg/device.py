@@ -43,22 +43,12 @@ class SHG(PhysicalSystem):
     products of data with parameters. The output is charge in units of the full well; 1 is the
     brightest bin of an ideal device with all channels open.
 
-    Parameters
-    ----------
-    seed : int
-        Fixes this copy's fabrication errors.
-    noise_seed : int
-        Seed of the noise generator.
-    ideal : bool
-        Switch every imperfection off.
-    points_per_channel : int
-        Frequency samples per channel; 2 is converged to 1e-3 of full scale for controls drawn
-        uniformly, and less for hard edges from channel to channel (tests).
-    **changes
-        Values of ``parameters.csv`` to change, by name.
+    seed, noise_seed : fix this copy's fabrication errors, and its noise
+    ideal : switch every imperfection off
+    points_per_channel : frequency samples; 2 is converged to 1e-3 of full scale for controls drawn
+        uniformly, and less for hard edges from channel to channel (tests)
+    **changes : values of ``parameters.csv`` to change, by name
 
-    Examples
-    --------
     >>> device = SHG(seed=0, ideal=True)
     >>> device(np.full((1, 50), 0.5), np.full(50, 0.5)).shape
     (1, 50)
@@ -84,17 +74,15 @@ class SHG(PhysicalSystem):
         self.frequency = aligned + p.pointing * p.channel_spacing
 
         # One generator per source of error: changing one knob leaves the others as they were.
-        shaper, dispersion, fringe, dead, cycle = (
-            np.random.default_rng(source) for source in np.random.SeedSequence(seed).spawn(5))
+        shaper, dispersion, fringe, dead, cycle = np.random.default_rng(seed).spawn(5)
         self._gain = 1 + p.channel_gain_spread * shaper.standard_normal(n_channels)
         self._gain[dead.permutation(n_channels)[: p.dead_channels]] = 0.0
         self._mixing = crosstalk_matrix(n_channels, p.crosstalk).astype(np.float32)
         self._cycle_start = cycle.uniform(0, 2 * np.pi)
 
-        spectrum = laser_field(self.frequency, p.duration)
         period, offset = fringe.uniform(1e12, 3e12), fringe.uniform(0, 2 * np.pi)
         ripple = np.cos(2 * np.pi * self.frequency / period + offset)
-        spectrum *= 1 + p.spectrum_ripple * ripple
+        spectrum = laser_field(self.frequency, p.duration) * (1 + p.spectrum_ripple * ripple)
         spread = p.group_delay_dispersion, p.third_order_dispersion
         second, third = dispersion.standard_normal(2) * spread
         detuning = 2 * np.pi * self.frequency
@@ -119,42 +107,29 @@ class SHG(PhysicalSystem):
     def channel_amplitudes(self, x, theta):
         """Return the field amplitude of each channel, shape (n, 100), for checked controls."""
         p = self.parameters
-        controls = np.empty((len(x), self.input_dim + self.param_dim), np.float32)
-        controls[:, 0::2] = x
-        controls[:, 1::2] = theta
-        if p.response_curvature:
-            bent = np.sin(np.float32(np.pi / 2) * controls)
-            controls += np.float32(p.response_curvature) * (bent - controls)
-        if p.leakage:
-            controls = np.float32(p.leakage) + np.float32(1 - p.leakage) * controls
-        controls *= self._gain.astype(np.float32)
-        return controls @ self._mixing
+        controls = np.stack([x, theta], 2).reshape(len(x), 2 * self.input_dim).astype(np.float32)
+        bent = np.sin(np.float32(np.pi / 2) * controls)
+        controls += np.float32(p.response_curvature) * (bent - controls)
+        controls = np.float32(p.leakage) + np.float32(1 - p.leakage) * controls
+        return controls * self._gain.astype(np.float32) @ self._mixing
 
     def _spectrum(self, amplitudes):
-        n, points, each = len(amplitudes), len(self._field), self.points_per_channel
-        field = np.zeros((n, self.fft_length), np.complex64)
-        shaped = field[:, :points].reshape(n, -1, each)
-        np.multiply(amplitudes[:, :, None], self._field.reshape(-1, each), out=shaped)
+        field = np.repeat(amplitudes, self.points_per_channel, 1) * self._field
         # A product in time is a convolution in frequency: the crystal squares the field.
-        pulse = scipy.fft.ifft(field, axis=1, overwrite_x=True, norm="forward")
-        pulse *= pulse
-        harmonic = scipy.fft.fft(pulse, axis=1, overwrite_x=True, norm="forward")
-        harmonic = harmonic[:, : 2 * points - 1]
-        power = harmonic.real**2
-        power += harmonic.imag**2
-        return power @ self._weights
+        pulse = scipy.fft.ifft(field, self.fft_length, norm="forward")
+        harmonic = scipy.fft.fft(pulse * pulse, overwrite_x=True, norm="forward")
+        harmonic = harmonic[:, : len(self._weights)]
+        return (harmonic.real**2 + harmonic.imag**2) @ self._weights
 
     def _detect(self, charge):
-        p, n = self.parameters, len(charge)
-        if p.power_drift:
-            time = (self.passes + np.arange(n)) * self.pass_time
-            cycle = np.sin(2 * np.pi * time / p.drift_period + self._cycle_start)
-            charge *= ((1 + p.power_drift * cycle) ** 2).astype(np.float32)[:, None]
+        p, n, normal = self.parameters, len(charge), self._noise.standard_normal
+        time = (self.passes + np.arange(n)) * self.pass_time
+        cycle = np.sin(2 * np.pi * time / p.drift_period + self._cycle_start)
+        charge *= ((1 + p.power_drift * cycle) ** 2).astype(np.float32)[:, None]
         if p.pulse_energy_noise:
-            energy = 1 + p.pulse_energy_noise * self._noise.standard_normal((n, 1), np.float32)
-            charge *= energy**2
+            charge *= (1 + p.pulse_energy_noise * normal((n, 1), np.float32)) ** 2
         if p.shot_noise or p.read_noise:
             variance = charge * np.float32(p.shot_noise**2 / p.full_well)
             variance += np.float32((p.read_noise / p.full_well) ** 2)
-            charge += np.sqrt(variance) * self._noise.standard_normal(charge.shape, np.float32)
+            charge += np.sqrt(variance) * normal(charge.shape, np.float32)
         return charge

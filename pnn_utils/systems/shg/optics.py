@@ -1,12 +1,10 @@
-"""Optics of the SHG device: the laser, the shaper, the crystal, the spectrometer, in SI units.
+"""Optics of the SHG device: laser, shaper, crystal, spectrometer, in SI units; sources: `device`.
 
-References
-----------
-.. [1] K. Kato, IEEE J. Quantum Electron. 22, 1013 (1986): Sellmeier equations of BBO.
-.. [2] R. W. Boyd, Nonlinear Optics, 3rd ed. (2008), chapter 2: coupled-wave equations, doubling.
+Frequencies are offsets from the centre of the fundamental's or the second harmonic's spectrum.
 """
 
 import numpy as np
+import scipy.linalg
 from scipy.special import erf
 
 LIGHT_SPEED = 299_792_458.0  # m/s, exact
@@ -15,8 +13,8 @@ LIGHT_SPEED = 299_792_458.0  # m/s, exact
 def laser_field(frequency, duration):
     """Field spectrum of a transform-limited Gaussian pulse, 1 at its centre.
 
-    `frequency` is the offset from the centre, in Hz; `duration` the intensity's full width at half
-    maximum in time, in seconds. The spectrum's is 2 ln 2 / (pi duration).
+    The intensity's full width at half maximum is `duration` in time, 2 ln 2 / (pi duration) in
+    frequency.
     """
     width = 2 * np.log(2) / (np.pi * duration)
     return np.exp(-2 * np.log(2) * (frequency / width) ** 2)
@@ -28,26 +26,15 @@ def crosstalk_matrix(n_channels, spot):
     `spot` is the standard deviation of one colour's Gaussian focal spot, in channels; 0 gives the
     identity. Rows sum to 1: no light is lost between channels, only at the two ends.
     """
-    if spot == 0:
-        return np.eye(n_channels)
-    distance = np.arange(n_channels)[:, None] - np.arange(n_channels)
-    kernel = np.exp(-((distance / spot) ** 2) / 2)
-    everywhere = np.arange(-n_channels, n_channels + 1)
-    return kernel / np.exp(-((everywhere / spot) ** 2) / 2).sum()
+    gaussian = np.exp(-((np.arange(-n_channels, n_channels + 1) / max(spot, 1e-9)) ** 2) / 2)
+    return scipy.linalg.toeplitz(gaussian[n_channels:-1] / gaussian.sum())
 
 
 def bin_weights(frequency, n_bins, bin_width, resolution):
     """Weight of each second-harmonic sample in each spectrometer bin, shape (samples, n_bins).
 
-    Parameters
-    ----------
-    frequency : ndarray, shape (samples,)
-        Offsets from the centre of the second harmonic, in Hz, equally spaced.
-    n_bins : int
-    bin_width : float
-        In Hz; the bins are adjacent and centred on the second harmonic.
-    resolution : float
-        Full width at half maximum of the spectrometer's Gaussian line, in Hz; 0 for a perfect one.
+    The samples are equally spaced; the bins are adjacent and centred on the second harmonic.
+    `resolution` is the full width at half maximum of the spectrometer's Gaussian line, in Hz.
     """
     spacing = frequency[1] - frequency[0]
     # Even a perfect spectrometer spreads a sample over the grid spacing that it stands for.
@@ -60,8 +47,8 @@ def bin_weights(frequency, n_bins, bin_width, resolution):
 def detection_weights(frequency, p, n_bins, resolution):
     """Charge in each bin per |sample|^2 of the doubled field, shape (2 samples - 1, n_bins).
 
-    `frequency` holds the offsets of the fundamental's samples, in Hz, equally spaced: the second
-    harmonic's sit at the sums of two of them. `p` are the device's parameters.
+    `frequency` are the fundamental's samples, equally spaced: the second harmonic's sit at the
+    sums of two of them.
     """
     spacing = frequency[1] - frequency[0]
     sums = 2 * frequency[0] + spacing * np.arange(2 * len(frequency) - 1)
@@ -72,7 +59,7 @@ def detection_weights(frequency, p, n_bins, resolution):
 
 
 def refractive_indices(wavelength):
-    """Ordinary and principal extraordinary index of BBO at 20 C; `wavelength` in vacuum, m [1]."""
+    """Ordinary and principal extraordinary index of BBO at 20 C; `wavelength` in vacuum, m [2]."""
     square = (wavelength * 1e6) ** 2
     n_o = np.sqrt(2.7359 + 0.01878 / (square - 0.01822) - 0.01354 * square)
     n_e = np.sqrt(2.3753 + 0.01224 / (square - 0.01667) - 0.01516 * square)
@@ -90,13 +77,10 @@ def phase_matching_angle(wavelength):
 
 
 def wave_vectors(wavelength):
-    """Wave vectors of fundamental and second harmonic in BBO cut for `wavelength`, in m.
+    """Wave vectors of fundamental and second harmonic in BBO cut for `wavelength`.
 
-    Returns
-    -------
-    k_fundamental, k_harmonic : callables
-        Wave vector in rad/m of angular frequency in rad/s: ordinary wave, and extraordinary wave
-        at the phase-matching angle.
+    Two functions, rad/m of the angular frequency in rad/s: of the ordinary wave, and of the
+    extraordinary wave at the phase-matching angle.
     """
     angle = phase_matching_angle(wavelength)
 
@@ -112,10 +96,10 @@ def wave_vectors(wavelength):
 
 
 def phase_matching(frequency, wavelength, crystal_length):
-    """sinc(dk L / 2) with dk(W) = k_e(W) - 2 k_o(W / 2), same shape as `frequency` [2].
+    """sinc(dk L / 2) with dk(W) = k_e(W) - 2 k_o(W / 2) [3].
 
-    `frequency` is W / (2 pi) from the centre of the second harmonic, in Hz; `wavelength` that of
-    the phase-matched fundamental, in m; `crystal_length` L, in m.
+    `frequency` is W / (2 pi) from the centre of the second harmonic; `wavelength` that of the
+    phase-matched fundamental.
     """
     k_fundamental, k_harmonic = wave_vectors(wavelength)
     omega = 2 * np.pi * (2 * LIGHT_SPEED / wavelength + frequency)
