@@ -34,32 +34,14 @@ TABLE = Path(__file__).with_name("parameters.csv")
 class Oscillators(PhysicalSystem):
     """N initial angles in, N final angles out (or those of the last few oscillators).
 
-    Parameters
-    ----------
-    seed : int
-        Fixes this copy's fabrication errors.
-    noise_seed : int
-        Seed of the noise generator.
-    ideal : bool
-        Switch every imperfection off.
-    n_oscillators : int, at least 2
-    n_read : int, optional
-        Read only this many oscillators, the last ones. Default: all.
-    **changes
-        Values of parameters.csv to change, by name.
+    seed, noise_seed : fix this copy's fabrication errors, and its noise
+    ideal : switch every imperfection off
+    n_oscillators, n_read : how many there are, at least 2; the last n_read are read, default all
+    **changes : values of ``parameters.csv`` to change, by name
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a number is none or out of range, or the table has no parameter of that name.
-
-    Notes
-    -----
     Hand theta over with shape (param_dim,): with a row of its own for each pass the force matrix
     is formed pass by pass. Readings repeat byte for byte with the same number of BLAS threads.
 
-    Examples
-    --------
     >>> device = Oscillators(ideal=True, n_oscillators=3)
     >>> device(np.zeros((1, 3)), np.array([0, 0, 0, 0, 0, 1.0])).round(3)  # J_12, ..., e_2, e_3
     array([[0.   , 0.   , 0.122]])
@@ -79,36 +61,32 @@ class Oscillators(PhysicalSystem):
         check_whole(1, n_oscillators, n_read=n_read)
         self.parameters = p = make_parameters(TABLE, ideal, **changes)
         self.input_dim, self.output_dim = n_oscillators, n_read
-        self.param_dim = solver.n_couplings(n_oscillators) + n_oscillators
+        n_couplings = n_oscillators * (n_oscillators - 1) // 2
+        self.param_dim = n_couplings + n_oscillators
         self.pass_time = p.duration * p.time_unit
-        fabrication = np.random.default_rng(np.random.SeedSequence(seed))
         # (R_ij + R_ji) / 2 has the sd of R_ij over sqrt(2).
-        spread = fabrication.standard_normal(solver.n_couplings(n_oscillators), np.float32)
+        spread = np.random.default_rng(seed).standard_normal(n_couplings, np.float32)
         self.coupling_errors = np.float32(p.coupling_noise / np.sqrt(2)) * spread
         self._matrix = None  # memory for the force matrix, used again and again
 
     def respond(self, x, theta):
         """Return the final angles, shape (n, n_read); see `PhysicalSystem.__call__`."""
-        kind, noise = np.result_type(x, theta), np.float32(self.parameters.input_noise)
-        angles = x.astype(kind)  # a copy
-        if noise:
+        angles = x.astype(np.result_type(x, theta))  # a copy
+        if noise := np.float32(self.parameters.input_noise):
             angles += noise * self._noise.standard_normal(x.shape, np.float32)
-        if len(x) and (theta.strides[0] == 0 or (theta == theta[0]).all()):
-            return self._release(angles, theta[0])
-        rows = [self._release(angles[i:i + 1], theta[i]) for i in range(len(x))]
-        return np.concatenate([np.empty((0, self.output_dim), kind), *rows])
+        shared = theta.strides[0] == 0 or (theta == theta[:1]).all()
+        each = 512 if shared else 1  # rows at once: bounds the memory of the stages
+        for first in range(0, len(x), each):
+            self._release(angles[first:first + each], theta[first])
+        return angles[:, -self.output_dim:].copy()
 
     def _release(self, angles, theta):
+        """Move the oscillators that are read, in `angles` (n, N), from their start to the end."""
         p, size, n_read = self.parameters, self.input_dim, self.output_dim
-        theta, split = theta.astype(angles.dtype, copy=False), solver.n_couplings(size)
-        couplings, drives = theta[:split] + self.coupling_errors, theta[split:]
-        self._matrix = matrix = solver.force_matrix(couplings, size, self._matrix)
-        final = angles[:, -n_read:].copy()
-        slope, step = angles.dtype.type(1 + p.nonlinearity), p.duration * p.duration
-        for first in range(0, len(angles), 512):  # bounds the memory of the stages
-            part = slice(first, first + 512)
-            # s q obeys the same equation with s times the force.
-            values, *_ = solver.march(slope * angles[part], matrix, drives,
-                                      (1 + p.nonlinearity) * step, self.tableau, n_read)
-            final[part] += solver.combine(step * self.tableau.b, values[1:, :, -n_read:])
-        return final
+        couplings, drives = np.split(theta.astype(angles.dtype, copy=False), [-size])
+        self._matrix = solver.force_matrix(couplings + self.coupling_errors, size, self._matrix)
+        slope, step = 1 + p.nonlinearity, p.duration * p.duration
+        # s q obeys the same equation with s times the force.
+        values, *_ = solver.march(angles.dtype.type(slope) * angles, self._matrix, drives,
+                                  slope * step, self.tableau, n_read)
+        angles[:, -n_read:] += solver.combine(step * self.tableau.b, values[1:, :, -n_read:])

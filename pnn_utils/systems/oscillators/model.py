@@ -12,20 +12,11 @@ from pnn_utils.systems.oscillators import solver
 
 
 class OscillatorModel:
-    """The call ``model(x, theta)`` that `PhysicalLayer` and `physics_aware` expect.
+    """Final angles (n, n_read) for initial angles x (n, n_oscillators), after a time `duration`.
 
-    Parameters
-    ----------
-    n_oscillators : int
-    n_read : int, optional
-        Return only this many final angles, those of the last oscillators. Default: all.
-    duration : float
-        Time from release to reading in units of 1/omega_0.
-
-    Notes
-    -----
-    x has shape (n, n_oscillators). theta has shape (param_dim,), the couplings, row by row of the
-    upper triangle, and the drives: one vector for the batch, so give the layer ``shared=True``.
+    theta has shape (param_dim,), the couplings, row by row of the upper triangle, and the drives:
+    one vector for the batch, so give the layer ``shared=True``. The last `n_read` oscillators are
+    read; default: all.
     """
 
     tableau = solver.STOERMER_8
@@ -33,12 +24,13 @@ class OscillatorModel:
     def __init__(self, n_oscillators, n_read=None, duration=0.5):
         self.n_oscillators, self.duration = n_oscillators, duration
         self.n_read = n_oscillators if n_read is None else n_read
+        self.param_dim = n_oscillators * (n_oscillators - 1) // 2 + n_oscillators
 
     def __call__(self, x, theta):
-        expected = solver.n_couplings(self.n_oscillators) + self.n_oscillators
-        if theta.shape != (expected,) or theta.dtype != x.dtype:  # compiled loops check no bounds
+        # Here, because compiled loops check no bounds.
+        if theta.shape != (self.param_dim,) or theta.dtype != x.dtype:
             raise ValueError(f"theta has shape {tuple(theta.shape)} and dtype {theta.dtype}; "
-                             f"expected ({expected},), one vector for the batch, and {x.dtype}")
+                             f"expected ({self.param_dim},), one for the batch, and {x.dtype}")
         return _Release.apply(x, theta, self)
 
     def pullback(self, gradient, needed, x, theta):
@@ -47,21 +39,19 @@ class OscillatorModel:
 
     def _run(self, x, theta, keep):
         start, controls = x.detach().numpy(), theta.detach().numpy()
-        split, step = solver.n_couplings(self.n_oscillators), self.duration**2
-        matrix = solver.force_matrix(controls[:split], self.n_oscillators)
-        marched = solver.march(start, matrix, controls[split:], step, self.tableau, self.n_read,
-                               keep)
-        read = slice(self.n_oscillators - self.n_read, None)
-        final = start[:, read] + solver.combine(step * self.tableau.b, marched[0][1:, :, read])
+        couplings, drives = np.split(controls, [-self.n_oscillators])
+        matrix, step = solver.force_matrix(couplings, self.n_oscillators), self.duration**2
+        marched = solver.march(start, matrix, drives, step, self.tableau, self.n_read, keep)
+        forces = marched[0][1:, :, -self.n_read:]
+        final = start[:, -self.n_read:] + solver.combine(step * self.tableau.b, forces)
         return torch.from_numpy(final), matrix, marched
 
     def _back(self, gradient, needed, matrix, marched):
-        step, split = self.duration**2, solver.n_couplings(self.n_oscillators)
-        start, drives, product = solver.adjoint(gradient.numpy(), *marched, matrix, step,
-                                                self.tableau, needed[0])
-        by_theta = np.empty(split + self.n_oscillators, product.dtype)
-        solver.pack_gradient(product, by_theta[:split])
-        by_theta[split:] = drives
+        start, drives, product = solver.adjoint(gradient.numpy(), *marched, matrix,
+                                                self.duration**2, self.tableau, needed[0])
+        by_theta = np.empty(self.param_dim, product.dtype)
+        solver.pack_gradient(product, by_theta[:-self.n_oscillators])
+        by_theta[-self.n_oscillators:] = drives
         return None if start is None else torch.from_numpy(start), torch.from_numpy(by_theta)
 
 
@@ -90,22 +80,10 @@ def pack(matrix):
 
 @torch.no_grad()
 def motion(angles, couplings, drives, times, tableau=solver.STOERMER_8):
-    """Return angles and velocities at several times after a release from rest, without gradients.
+    """Return angles and velocities at several times after a release, shapes (times, n, N).
 
-    Parameters
-    ----------
-    angles : torch.Tensor, shape (n, N)
-        Initial angles in rad.
-    couplings : torch.Tensor, shape (N, N)
-        A matrix C, of which the symmetric part acts: J = (C + C^T) / 2.
-    drives : torch.Tensor, shape (N,)
-    times : sequence of float, in 1/omega_0
-    tableau : Tableau
-        It makes one sequence of steps from 0 to each time.
-
-    Returns
-    -------
-    angles, velocities : torch.Tensor, shape (len(times), n, N)
+    Tensors of initial angles, shape (n, N), couplings C, shape (N, N), of which the symmetric part
+    acts, J = (C + C^T) / 2, and drives, shape (N,). The tableau's steps lead from 0 to each time.
     """
     start, size = angles.numpy(), angles.shape[1]
     matrix, found = solver.force_matrix(pack(couplings).numpy(), size), []

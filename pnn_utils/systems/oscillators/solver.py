@@ -31,15 +31,11 @@ STRIP = 16  # rows at once: 16 float32 of a column of a matrix are one cache lin
 
 
 class Tableau(NamedTuple):
-    """An explicit method for q'' = f(q) from rest, over a step of length 1.
+    """Weights of the stages' forces in an explicit method for q'' = f(q) from rest, for t = 1."""
 
-    a : shape (stages, stages), weights of the earlier stages' forces in each stage's angles
-    b, v : shape (stages,), weights of the forces in the final angles and the final velocities
-    """
-
-    a: np.ndarray
-    b: np.ndarray
-    v: np.ndarray
+    a: np.ndarray  # in each stage's angles, shape (stages, stages)
+    b: np.ndarray  # in the final angles, shape (stages,)
+    v: np.ndarray  # in the final velocities, shape (stages,)
 
 
 def stoermer(steps, differences=5):
@@ -47,13 +43,10 @@ def stoermer(steps, differences=5):
 
     q(t+h) = 2 q(t) - q(t-h) + h^2 (weighted sum of present and past forces)
 
-    Parameters
-    ----------
-    steps : int, at least 2
-        Stage j is the time j h. The force at h is evaluated at q(0) + h^2 q''(0) / 2.
-    differences : int, 0 (Stoermer-Verlet) to 8
-        Degree of the polynomial through the forces; those at negative times mirror those at
-        positive ones. The global error is O(h^(differences + 1)) for 2 to 4, then O(h^5).
+    Stage j is the time j h; the force at h is evaluated at q(0) + h^2 q''(0) / 2. The polynomial
+    through the forces has the degree `differences`, 0 (Stoermer-Verlet) to 8; forces at negative
+    times mirror those at positive ones. The global error is O(h^(differences + 1)) for 2 to 4,
+    then O(h^5).
     """
     h, a = 1 / steps, np.zeros((steps, steps))
     before, now = np.zeros((2, steps))
@@ -83,25 +76,16 @@ def stoermer(steps, differences=5):
 STOERMER_8 = stoermer(8)
 
 
-def n_couplings(n_oscillators):
-    """Return the number of couplings among `n_oscillators`: N (N - 1) / 2."""
-    return n_oscillators * (n_oscillators - 1) // 2
-
-
 @compiled()
 def unpack(couplings, matrix):
-    """Write couplings, row by row of the upper triangle, into both triangles; diagonal 0."""
+    """Write couplings, row by row of the upper triangle, into both triangles; no diagonal."""
     n = len(matrix)
     for top in range(0, n, STRIP):
         for left in range(top, n, 256):
             for i in range(top, min(top + STRIP, n)):
                 row = i * (2 * n - i - 1) // 2 - i - 1  # couplings[row + j] is J_ij
                 for j in range(max(left, i + 1), min(left + 256, n)):
-                    value = couplings[row + j]
-                    matrix[i, j] = value
-                    matrix[j, i] = value
-    for i in range(n):
-        matrix[i, i] = 0
+                    matrix[i, j] = matrix[j, i] = couplings[row + j]
 
 
 @compiled()
@@ -117,8 +101,7 @@ def pack_gradient(product, gradient):
             for i in range(top, min(top + STRIP, n)):
                 row = i * (2 * n - i - 1) // 2 - i - 1
                 for j in range(max(left, i + 1), min(left + 256, n)):
-                    both = product[i, j] + product[j, i]
-                    gradient[row + j] = both - diagonal[i] - diagonal[j]
+                    gradient[row + j] = product[i, j] + product[j, i] - diagonal[i] - diagonal[j]
 
 
 def force_matrix(couplings, n_oscillators, out=None):
@@ -130,36 +113,19 @@ def force_matrix(couplings, n_oscillators, out=None):
     if out is None or out.dtype != couplings.dtype:
         out = np.empty((n_oscillators, n_oscillators), couplings.dtype)
     unpack(couplings, out)
-    out.reshape(-1)[::n_oscillators + 1] = -1 - out.sum(1)
+    np.fill_diagonal(out, 0)
+    np.fill_diagonal(out, -1 - out.sum(1))
     return out
 
 
 def march(start, matrix, drives, step, tableau, n_read, keep=False):
-    """Go through the stages.
+    """Go through the stages from `start`, shape (n, N), with A, shape (N, N), and e, shape (N,).
 
-    Parameters
-    ----------
-    start : ndarray, shape (n, N)
-    matrix : ndarray, shape (N, N)
-        A; its symmetry is used.
-    drives : ndarray, shape (N,)
-    step : float
-        t^2, times s if the force is A sin(s q) + e and `start` is s q(0).
-    tableau : Tableau
-    n_read : int
-        Only the last `n_read` columns of the last force are computed; the others are undefined.
-    keep : bool
-        Keep what `adjoint` needs.
-
-    Returns
-    -------
-    values : ndarray, shape (1 + stages, n, N)
-        The start and the forces.
-    sines, cosines : ndarray, shape (stages, n, N)
-        Of all stages' angles, if kept.
+    step is t^2, times s if the force is A sin(s q) + e and `start` is s q(0). Returned are the
+    start and the forces, shape (1 + stages, n, N), of the last force only the last `n_read`
+    columns, and the sines and cosines of all stages' angles if `adjoint` is going to need them.
     """
     stages, (n, size), kind = len(tableau.b), start.shape, start.dtype
-    last, read = stages - 1, slice(size - n_read, None)
     weights = np.hstack([np.ones((stages, 1)), step * tableau.a]).astype(kind)
     values = np.empty((stages + 1, n, size), kind)
     values[0] = start
@@ -168,11 +134,11 @@ def march(start, matrix, drives, step, tableau, n_read, keep=False):
     for i in range(stages):
         np.matmul(weights[i, :i + 1], flat[:i + 1], out=angles.reshape(-1))
         sine, force = np.sin(angles, out=sines[i if keep else 0]), values[i + 1]
-        if i < last:
+        if i < stages - 1:
             np.matmul(sine, matrix, out=force)
             force += drives
         else:
-            force[:, read] = sine @ matrix[read].T + drives[read]
+            force[:, -n_read:] = sine @ matrix[-n_read:].T + drives[-n_read:]
         if keep:
             np.cos(angles, out=cosines[i])
     return values, sines, cosines
@@ -187,25 +153,19 @@ def combine(weights, forces):
 def adjoint(gradient, values, sines, cosines, matrix, step, tableau, wants_start):
     """Carry dL/dq(t), shape (n, n_read), back through `march`, whose `values` are overwritten.
 
-    Returns
-    -------
-    start : ndarray, shape (n, N), or None if not wanted
-        dL/dq(0).
-    drives : ndarray, shape (N,)
-    product : ndarray, shape (N, N)
-        dL/dA, its entries taken as independent; see `pack_gradient`.
+    Returns dL/dq(0), shape (n, N), or None if not wanted; dL/de, shape (N,); and dL/dA, shape
+    (N, N), its entries taken as independent (see `pack_gradient`).
     """
-    (stages, _, size), n_read = sines.shape, gradient.shape[1]
-    read, last = slice(size - n_read, None), stages - 1
+    (stages, _, size), n_read, last = sines.shape, gradient.shape[1], len(sines) - 1
     weights = (step * np.vstack([tableau.a, tableau.b]).T).astype(sines.dtype, order="C")
     by_forces, by_angles = np.empty_like(sines), values  # lambda; mu and after it g
     by_angles[stages] = 0
-    by_angles[stages][:, read] = gradient
+    by_angles[stages][:, -n_read:] = gradient
     flat_forces, flat_angles = by_forces.reshape(stages, -1), by_angles.reshape(stages + 1, -1)
     for i in range(last, -1, -1):
         np.matmul(weights[i, i + 1:], flat_angles[i + 1:], out=flat_forces[i])
         if i == last:  # only the oscillators that were read depend on the last force
-            np.matmul(by_forces[i][:, read], matrix[read], out=by_angles[i])
+            np.matmul(by_forces[i][:, -n_read:], matrix[-n_read:], out=by_angles[i])
         elif i or wants_start:
             np.matmul(by_forces[i], matrix, out=by_angles[i])
         if i or wants_start:
@@ -214,5 +174,5 @@ def adjoint(gradient, values, sines, cosines, matrix, step, tableau, wants_start
     full = stages if n_read == size else last
     product = sines[:full].reshape(-1, size).T @ by_forces[:full].reshape(-1, size)
     if full < stages:
-        product[:, read] += sines[last].T @ by_forces[last][:, read]
+        product[:, -n_read:] += sines[last].T @ by_forces[last][:, -n_read:]
     return start, by_forces.sum((0, 1)), product
