@@ -50,28 +50,11 @@ TABLE = Path(__file__).with_name("parameters.csv")
 class Circuit(PhysicalSystem):
     """A waveform of 196 voltages in, 196 out; nothing else to control (theta has no columns).
 
-    Parameters
-    ----------
-    seed : int
-        Fixes this copy's component values and converter errors.
-    noise_seed : int
-        Seed of the noise generator.
-    ideal : bool
-        Switch every imperfection off.
-    substeps : int
-        Solver steps per sample, at least 1.
-    **changes
-        Values of ``parameters.csv`` to change, by name.
+    seed, noise_seed : fix this copy's components and converter errors, and its noise
+    ideal : switch every imperfection off
+    substeps : solver steps per sample
+    **changes : values of ``parameters.csv`` to change, by name
 
-    Raises
-    ------
-    TypeError
-        If a change has no row in the table, or a number is none.
-    ValueError
-        If a number is out of its range, or a component of this copy is.
-
-    Examples
-    --------
     >>> Circuit(ideal=True)(np.full((1, 196), 2.0), np.empty(0)).shape
     (1, 196)
     """
@@ -87,22 +70,21 @@ class Circuit(PhysicalSystem):
         self.parameters = p = make_parameters(TABLE, ideal, **changes)
         self.input_range = (-p.drive_range, p.drive_range)
         self.substeps = substeps
-        parts, converters = map(np.random.default_rng, np.random.SeedSequence(seed).spawn(2))
+        parts, converters = np.random.default_rng(seed).spawn(2)
         self._copy = manufactured(p, parts)
         self._gain = 1 + p.gain_error * converters.standard_normal(2)  # output, input
         self._offset = p.offset_error * converters.standard_normal(2)
 
     def respond(self, x, theta):
         """Return the measured voltages, shape (n, 196); see `PhysicalSystem.__call__`."""
-        p = self.parameters
+        p, normal = self.parameters, self._noise.standard_normal
         drive = self._convert(x.astype(np.float64)) * self._gain[0] + self._offset[0]
         delay = 0.0
         if p.jitter or p.trigger_jitter:
-            delay = p.jitter * self._noise.standard_normal(drive.shape)
-            delay += p.trigger_jitter * self._noise.standard_normal((len(drive), 1))
+            delay = p.jitter * normal(drive.shape) + p.trigger_jitter * normal((len(drive), 1))
         y = simulate(self._copy, drive, self.substeps, delay) * self._gain[1] + self._offset[1]
         if p.noise:
-            y += p.noise * self._noise.standard_normal(y.shape)
+            y += p.noise * normal(y.shape)
         return self._convert(y)
 
     def _convert(self, voltage):
@@ -117,15 +99,11 @@ class Circuit(PhysicalSystem):
 def manufactured(p, rng):
     """Return the parameters of one copy: nominal values with this copy's component tolerances."""
     r1, r2, coil, capacitor, threshold, channel, diode = rng.standard_normal(7).tolist()
-    copy = vars(p) | {
+    return make_parameters(TABLE, **vars(p) | {
         "resistance": p.resistance * (1 + p.resistor_spread * r1) + p.output_impedance,
         "load_resistance": p.load_resistance * (1 + p.resistor_spread * r2),
         "inductance": p.inductance * (1 + p.inductor_spread * coil),
         "capacitance": p.capacitance * (1 + p.capacitor_spread * capacitor) + p.input_capacitance,
         "threshold": p.threshold + p.threshold_spread * threshold,
         "transconductance": p.transconductance * (1 + p.transconductance_spread * channel),
-        "diode_saturation_current": p.diode_saturation_current * math.exp(p.diode_spread * diode)}
-    try:
-        return make_parameters(TABLE, **copy)
-    except ValueError as error:
-        raise ValueError(f"a spread is too large for this copy: {error}") from error
+        "diode_saturation_current": p.diode_saturation_current * math.exp(p.diode_spread * diode)})

@@ -26,24 +26,13 @@ NAMES = ("inductance", "resistance", "leak", "g1", "v1", "s1", "g2", "v2", "s2",
 class Ringing(torch.nn.Module):
     """A resonant circuit loaded by a nonlinear conductance, driven and read by samples, from rest.
 
-    Parameters
-    ----------
-    input_dim, param_dim, output_dim : int
-        As the device's; ``input_dim == output_dim`` and ``param_dim == 0``.
-    substeps : int
-        Steps per sample, at least 1.
-
-    Raises
-    ------
-    ValueError
-        If the dimensions are not those of a waveform in and a waveform out.
+    The dimensions are the device's: as many samples out as in. `substeps` are steps per sample.
     """
 
     def __init__(self, input_dim, param_dim, output_dim, substeps=4):
         super().__init__()
         if input_dim != output_dim or param_dim:
-            raise ValueError(f"dimensions are {input_dim}, {param_dim}, {output_dim}; expected as "
-                             "many samples out as in, and no parameter controls")
+            raise ValueError("expected as many samples out as in, and no parameter controls")
         self.settings = {"input_dim": input_dim, "param_dim": param_dim,
                          "output_dim": output_dim, "substeps": substeps}
         self.register_buffer("constants", torch.zeros(len(NAMES), dtype=torch.float64))
@@ -54,24 +43,13 @@ class Ringing(torch.nn.Module):
 
 
 def fit_ringing(device, x, theta, y, start, substeps=4, rows=1000):
-    """Fit the constants by nonlinear least squares (scipy's trust-region method).
+    """Return a `Ringing` whose constants nonlinear least squares (scipy's) fitted to pairs.
 
-    Parameters
-    ----------
-    device : PhysicalSystem
-        Only its dimensions are read; it is not called.
-    x, theta, y : ndarray, shapes (n, samples), (n, 0), (n, samples)
-        Measured pairs.
-    start : dict
-        First guess of every constant in `NAMES`, for instance from the values printed on the
-        parts; time in samples, capacitance 1.
-    substeps : int
-    rows : int
-        Pairs used, the first ones: 13 constants need few.
-
-    Returns
-    -------
-    Ringing
+    device : only its dimensions are read
+    x, theta, y : measured pairs, shapes (n, samples), (n, 0), (n, samples)
+    start : dict, a first guess of every constant in `NAMES`, for instance from the values printed
+        on the parts; time in samples, capacitance 1
+    rows : pairs used, the first ones: 13 constants need few
     """
     twin = Ringing(device.input_dim, device.param_dim, device.output_dim, substeps)
     x, y = np.asarray(x[:rows], np.float64), np.asarray(y[:rows], np.float64)
@@ -129,7 +107,7 @@ def _substep(constants, substeps, kind):
     return tuple(step[:2].ravel().astype(kind)), tuple(load.astype(kind))
 
 
-@compiled(inline="always", fastmath=True, error_model="numpy")
+@compiled(inline="always", fastmath=True)
 def _pull(v, load):
     """Return the load's pull h F on the voltage, and its first two derivatives."""
     k1, v1, s1, k2, v2, s2, half, one = load
@@ -140,7 +118,7 @@ def _pull(v, load):
     return pull, slope, half * (k1 * s1 / (p * p * p) - k2 * s2 / (q * q * q))
 
 
-@compiled(fastmath=True, error_model="numpy")
+@compiled(fastmath=True)
 def _run(drive, linear, load, voltages, read):
     """Fill `voltages`, before each pull of the load, and `read`, at the end of each sample."""
     blocks, samples, substeps, _ = voltages.shape
@@ -163,7 +141,7 @@ def _run(drive, linear, load, voltages, read):
                 read[first + lane, t] = voltage[lane]
 
 
-@compiled(fastmath=True, error_model="numpy")
+@compiled(fastmath=True)
 def _pull_back(gradient, linear, load, voltages, wanted):
     """Fill `wanted`, the gradient at the drive, from that at the readings: `_run` transposed."""
     blocks, samples, substeps, _ = voltages.shape

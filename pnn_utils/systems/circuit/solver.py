@@ -6,7 +6,8 @@ body diode, taken as linear in time over the substep with an implicit end value 
 trapezoidal rule), and the displacement current of the drain junction in excess of a constant
 capacitance, taken as constant over the substep with the right total charge. One unknown remains,
 found by Newton's method. The rule has order two and damps the fast, nanosecond modes of a
-conducting transistor, so that half a microsecond is a short enough substep.
+conducting transistor, so that half a microsecond is a short enough substep. Compiled without
+fast-math: sums in another order would let a row depend, in its last digit, on its neighbour.
 
 References
 ----------
@@ -27,34 +28,19 @@ BOLTZMANN_OVER_CHARGE = 1.380649e-23 / 1.602176634e-19  # V/K, exact
 FORWARD_LIMIT = 0.5  # SPICE's FC: beyond FC * PB of forward bias the junction's C grows linearly
 DIODE_ON = 0.1  # V: below, the diode carries less than 1 nA; leaving it out costs 0.2 microvolts
 TOLERANCE = 1e-4  # V, of the last Newton step; tightened, it changes v by 0.2 microvolts at most
-# No fast-math: sums in another order would let a row depend, in its last digit, on its neighbour.
-OPTIONS = {"error_model": "numpy"}
-INLINE = {**OPTIONS, "inline": "always"}
 
 
 def simulate(p, drive, substeps=2, delay=0.0):
     """Voltage on the capacitor at the end of each hold interval, from rest.
 
     Second order in the substep. With 2 substeps the RMS error is 0.3 % of the swing for random
-    drives over +-4 V, with 3 0.1 %, and less for weaker ones (tests). Rows do not depend on each
-    other.
+    drives over +-4 V, with 3 0.1 %, and less for weaker ones (tests).
 
-    Parameters
-    ----------
-    p : types.SimpleNamespace
-        Parameters of the device; its imperfections are ignored.
-    drive : ndarray, shape (n, samples)
-        Voltages held for one sample interval each; any number of samples.
-    substeps : int
-        Steps per sample, at least 1.
-    delay : float or ndarray, shape (n, samples)
-        Time of each reading after the end of its hold interval, in seconds; beyond +-1 sample
-        interval it is clipped. The drive keeps its last value after the end.
-
-    Returns
-    -------
-    numpy.ndarray, shape (n, samples), float64
-        In volts.
+    p : the device's parameters; its imperfections are ignored
+    drive : shape (n, samples), V, held for one sample interval each, the last one longer
+    substeps : steps per sample
+    delay : number or shape (n, samples), s: of each reading after the end of its hold interval,
+        clipped to +-1 sample interval
     """
     network = propagator(p, p.sample_interval / substeps)
     thermal = p.temperature * BOLTZMANN_OVER_CHARGE
@@ -64,23 +50,18 @@ def simulate(p, drive, substeps=2, delay=0.0):
         p.diode_saturation_current, p.diode_resistance, thermal, p.junction_capacitance,
         p.junction_potential, -1 / network[2, 6], 1 / thermal, 1 / p.junction_potential,
         share, 1 / (1 - share)])
-    drive = np.ascontiguousarray(drive, dtype=np.float64)
+    drive = np.ascontiguousarray(drive, np.float64)
     late = np.full(drive.shape, delay / p.sample_interval)
-    slope = 1 / p.load_resistance, p.sample_interval / (substeps * p.capacitance)
-    out = np.empty_like(drive)
-    _simulate(drive, late, substeps, network, constants, slope, out)
-    return out
+    return _simulate(drive, late, substeps, network, constants, 1 / p.load_resistance,
+                     p.sample_interval / (substeps * p.capacitance))
 
 
 def propagator(p, step):
     """Exact step of the linear network, with the junction's capacitance at its zero-bias value.
 
-    Returns
-    -------
-    ndarray, shape (4, 7)
-        The state (i, v, w, g) after `step` seconds, for each unit of the state before it, of the
-        drive, of a constant current out of the drain, and of one that rises from 0 to 1 A during
-        the step.
+    A matrix of shape (4, 7): the state (i, v, w, g) after `step` seconds, for each unit of the
+    state before it, of the drive, of a constant current out of the drain, and of one that rises
+    from 0 to 1 A during the step.
     """
     c_j, c_gd, c_gs = p.junction_capacitance, p.gate_drain_capacitance, p.gate_source_capacitance
     inverse_capacitance = np.linalg.inv([[c_j + c_gd, -c_gd], [-c_gd, c_gs + c_gd]])
@@ -94,7 +75,7 @@ def propagator(p, step):
     return np.ascontiguousarray(scipy.linalg.expm(generator * step)[:4])
 
 
-@compiled(**INLINE)
+@compiled(inline="always")
 def channel_current(gate, threshold, transconductance, source_resistance):
     """Saturated level-1 drain current and its slope, in A and S: I = KP / 2 (g - VTO - RS I)^2."""
     over = gate - threshold
@@ -106,7 +87,7 @@ def channel_current(gate, threshold, transconductance, source_resistance):
     return 0.5 * transconductance * left * left, transconductance * left / (1.0 + scale * left)
 
 
-@compiled(**INLINE)
+@compiled(inline="always")
 def junction_charge(drain, capacitance, potential):
     """Charge and capacitance of the drain junction in C and F at a drain voltage; grading 0.5."""
     s = 1.0 + drain / potential
@@ -122,7 +103,7 @@ def junction_charge(drain, capacitance, potential):
     return charge * potential, at + slope * beyond
 
 
-@compiled(**INLINE)
+@compiled(inline="always")
 def _end_of_step(w, g, a_w, a_g, d_w, d_g, q_old, c):
     """Currents at the end of a substep: in closed form while cut off, else by Newton's method.
 
@@ -178,7 +159,7 @@ def _end_of_step(w, g, a_w, a_g, d_w, d_g, q_old, c):
     return n, m, excess
 
 
-@compiled(**INLINE)
+@compiled(inline="always")
 def _substep(state, u, p, c):
     """Advance i, v, w, g, the resistive current and the excess charge by one substep."""
     i, v, w, g, n, excess = state
@@ -195,7 +176,7 @@ def _substep(state, u, p, c):
     return i, v, w1 - a_w * end - d_w * m, g1 - a_g * end - d_g * m, end, excess
 
 
-@compiled(**OPTIONS)
+@compiled()
 def _read(value, slope, late, substeps, out):
     """Read a row at late times by cubic Hermite polynomials: dv/dt is continuous, too."""
     for sample in range(len(out)):
@@ -206,29 +187,24 @@ def _read(value, slope, late, substeps, out):
                        + f * f * ((1.0 + 2.0 * rest) * value[k + 1] - rest * slope[k + 1]))
 
 
-@compiled(**INLINE)
-def _keep(state, slopes, value, slope, at):
-    i, v, w = state[:3]
-    load, rise_per_ampere = slopes
-    value[at] = v
-    slope[at] = (i - (v - w) * load) * rise_per_ampere
-
-
-@compiled(**OPTIONS)
-def _simulate(drive, late, substeps, network, c, slopes, out):
+@compiled()
+def _simulate(drive, late, substeps, network, c, load, per_farad):
+    """Return the voltages that `simulate` promises; load in S, per_farad a substep over C."""
     rows, samples = drive.shape
-    value = np.zeros((2, (samples + 1) * substeps + 1))
-    slope = np.zeros_like(value)
+    out = np.empty_like(drive)
+    value, slope = np.zeros((2, 2, (samples + 1) * substeps + 1))
     # Two rows at a time: the processor works on one while it waits for a root of the other.
     for first in range(0, rows, 2):
         second = min(first + 1, rows - 1)  # an odd last row is its own partner
         one = two = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
         for sample in range(samples + 1):
             now = min(sample, samples - 1)
-            for step in range(sample * substeps, (sample + 1) * substeps):
+            for step in range(sample * substeps + 1, (sample + 1) * substeps + 1):
                 one = _substep(one, drive[first, now], network, c)
                 two = _substep(two, drive[second, now], network, c)
-                _keep(one, slopes, value[0], slope[0], step + 1)
-                _keep(two, slopes, value[1], slope[1], step + 1)
+                for row, (i, v, w, _, _, _) in enumerate((one, two)):
+                    value[row, step] = v
+                    slope[row, step] = (i - (v - w) * load) * per_farad
         _read(value[0], slope[0], late[first], substeps, out[first])
         _read(value[1], slope[1], late[second], substeps, out[second])
+    return out

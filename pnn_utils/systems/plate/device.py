@@ -70,7 +70,7 @@ class Plate(PhysicalSystem):
         self.input_dim = self.output_dim = samples
         self.pass_time = p.periods * samples / p.sample_rate + p.rest
         self.steps_per_sample = steps_per_sample
-        self.space = state_space(p, None if ideal else seed)
+        self.space = state_space(p, seed)
         self._modal = modal(self.space, p, steps_per_sample)
 
     def respond(self, x, theta):

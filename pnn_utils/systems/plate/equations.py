@@ -70,11 +70,9 @@ def state_space(p, seed=0):
     excursion, speed, current, deflection : rows that read x (m), x' (m/s), i (A), d (m)
     sound, sound_slope : the microphone with its preamplifier (V), and its derivative (V/s)
     force_factor, suspension, stretch_stiffness : B_0 (N/A), K_0 (N/m), k_4 (N/m^3)
-    energy : weights of the squares of s in the stored energy, J
     frequencies : of the assembled modes, without the coil's braking, Hz, the suspension's first
     """
-    seeds = np.random.SeedSequence(seed).spawn(5)
-    glue, desk, sheet, driver, losses = (np.random.default_rng(s) for s in seeds)
+    glue, desk, sheet, driver, losses = np.random.default_rng(seed).spawn(5)
     thickness = p.thickness * (1 + p.size_tolerance * sheet.standard_normal())
     side_x, side_y = p.side * (1 + 0.1 * p.size_tolerance * sheet.standard_normal(2))
     bought = np.array([p.coil_resistance, p.coil_inductance, p.force_factor,
@@ -126,9 +124,7 @@ def state_space(p, seed=0):
         excursion=at_coil / natural @ unit[z], speed=at_coil @ unit[v], current=unit[i],
         deflection=at_bend / natural @ unit[z], sound=sound, sound_slope=sound @ matrix,
         force_factor=force_factor, suspension=suspension,
-        stretch_stiffness=p.stretching * static / thickness**2,
-        energy=np.concatenate([np.full(2 * n, 0.5), [inductance / 2, 0, 0, 0]]),
-        frequencies=natural / (2 * np.pi))
+        stretch_stiffness=p.stretching * static / thickness**2, frequencies=natural / (2 * np.pi))
 
 
 def _radiation(modes, shapes, natural, sides, microphone):

@@ -21,8 +21,7 @@ class Convolution(torch.nn.Module):
     def __init__(self, input_dim, param_dim, output_dim):
         super().__init__()
         if input_dim != output_dim or param_dim:
-            raise ValueError(f"dimensions are {input_dim}, {param_dim}, {output_dim}; expected as "
-                             "many samples out as in, and no parameter controls")
+            raise ValueError("expected as many samples out as in, and no parameter controls")
         self.settings = {"input_dim": input_dim, "param_dim": param_dim, "output_dim": output_dim}
         lags = torch.arange(-input_dim + 1, input_dim)
         self.register_buffer("kernel", torch.zeros(len(lags)))
@@ -34,8 +33,7 @@ class Convolution(torch.nn.Module):
         self.modulation = torch.nn.Parameter(torch.zeros(2, len(lags)))
         time = torch.arange(input_dim)
         # Output t hears sample j at lag t - j, which stands at t - j + samples - 1 in a kernel.
-        column = time[None, :] - time[:, None] + input_dim - 1
-        self.register_buffer("column", column, persistent=False)
+        self.column = time[None, :] - time[:, None] + input_dim - 1
 
     def standardise(self, x, theta, y):
         """Solve for h on pairs, (n, samples), (n, 0), (n, samples); set the scale of errors."""

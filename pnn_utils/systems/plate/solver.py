@@ -32,8 +32,7 @@ def modal(space, p, steps_per_sample):
     half = np.exp(rates[kept] * h / 2)
     rise = (half - 1) / rates[kept] * (inverse @ space.voltage)[kept]
     flow = np.stack([half**2, half * rise, rise], 1)
-    columns = space.force, space.voltage, space.stretch
-    kicks = np.stack([(inverse @ column)[kept] for column in columns], 1)
+    kicks = [(inverse @ column)[kept] for column in (space.force, space.voltage, space.stretch)]
 
     def rows_of(rows):
         return (rows @ vectors)[:, kept].T * twice[:, None]
@@ -49,7 +48,7 @@ def modal(space, p, steps_per_sample):
         k * p.stiffness_slope, k * p.stiffness_curvature, space.stretch_stiffness,
         space.speed @ space.force, space.speed @ space.stretch, space.current @ space.voltage,
         0.5, 0.25])
-    return flow, kicks, readings, records, numbers
+    return flow, np.stack(kicks, 1), readings, records, numbers
 
 
 def run(modes, drive, rows, steps, skip):
@@ -66,13 +65,12 @@ def run(modes, drive, rows, steps, skip):
     weights, direct = records(rows)
     pair = np.result_type(real, np.complex64)
     complexes = (np.ascontiguousarray(c, pair) for c in (flow, kicks, readings, weights))
-    recorded = _advance(padded, steps, *complexes, direct.astype(real), numbers.astype(real),
-                        skip, linear=not numbers[2:7].any())
+    recorded = _advance(padded, steps, *complexes, direct.astype(real), numbers.astype(real), skip)
     return recorded[: len(drive)]
 
 
-@compiled(fastmath=True, error_model="numpy")
-def _advance(drive, steps, flow, kicks, readings, weights, direct, numbers, skip, linear):
+@compiled(fastmath=True)
+def _advance(drive, steps, flow, kicks, readings, weights, direct, numbers, skip):
     """Run LANES waveforms at a time; return the readings, shape (rows, samples - skip, outputs).
 
     drive is in volts at the coil, shape (rows, samples), rows a multiple of LANES. All in one
@@ -91,23 +89,20 @@ def _advance(drive, steps, flow, kicks, readings, weights, direct, numbers, skip
         for t in range(samples):
             for _ in range(steps):
                 before[:] = now
-                for lane in range(LANES):
-                    now[lane] = drive[first + lane, t]
+                now[:] = drive[first:first + LANES, t]
                 for k in range(n):  # the linear equations, exactly
-                    er, ar, br = flow[k, 0].real, flow[k, 1].real, flow[k, 2].real
-                    ei, ai, bi = flow[k, 0].imag, flow[k, 1].imag, flow[k, 2].imag
+                    er, ar, br = flow[k].real
+                    ei, ai, bi = flow[k].imag
                     for lane in range(LANES):
                         r, i = re[k, lane], im[k, lane]
                         re[k, lane] = er * r - ei * i + ar * before[lane] + br * now[lane]
                         im[k, lane] = er * i + ei * r + ai * before[lane] + bi * now[lane]
-                if linear:
+                if b1 == b2 == k1 == k2 == k4 == 0:  # no kick
                     continue
                 read[:] = 0.0
                 for k in range(n):
-                    xr, vr = readings[k, 0].real, readings[k, 1].real
-                    cr, dr = readings[k, 2].real, readings[k, 3].real
-                    xi, vi = readings[k, 0].imag, readings[k, 1].imag
-                    ci, di = readings[k, 2].imag, readings[k, 3].imag
+                    xr, vr, cr, dr = readings[k].real
+                    xi, vi, ci, di = readings[k].imag
                     for lane in range(LANES):
                         r, i = re[k, lane], im[k, lane]
                         read[0, lane] += xr * r - xi * i
@@ -129,8 +124,8 @@ def _advance(drive, steps, flow, kicks, readings, weights, direct, numbers, skip
                     pulse[1, lane] = -a * (v + half * push * force)
                     pulse[2, lane] = bent
                 for k in range(n):  # the kick
-                    fr, ur, dr = kicks[k, 0].real, kicks[k, 1].real, kicks[k, 2].real
-                    fi, ui, di = kicks[k, 0].imag, kicks[k, 1].imag, kicks[k, 2].imag
+                    fr, ur, dr = kicks[k].real
+                    fi, ui, di = kicks[k].imag
                     for lane in range(LANES):
                         force, volts, bent = pulse[0, lane], pulse[1, lane], pulse[2, lane]
                         re[k, lane] += fr * force + ur * volts + dr * bent
@@ -144,6 +139,5 @@ def _advance(drive, steps, flow, kicks, readings, weights, direct, numbers, skip
                     wr, wi = weights[k, j].real, weights[k, j].imag
                     for lane in range(LANES):
                         before[lane] += wr * re[k, lane] - wi * im[k, lane]
-                for lane in range(LANES):
-                    recorded[first + lane, t - skip, j] = before[lane]
+                recorded[first:first + LANES, t - skip, j] = before
     return recorded
