@@ -38,7 +38,7 @@ data: $(ENVIRONMENT)  ## fetch what is missing of the data that the notebooks re
 bench: $(ENVIRONMENT)  ## timings; fails where one misses what is promised
 	python benchmarks/bench.py
 
-torture: $(ENVIRONMENT)  ## kills, full disks, damaged files: nothing may be lost; about 5 min
+torture: $(ENVIRONMENT)  ## kills, full disks, damaged files, failing drivers: nothing may be lost; about 5 min
 	python tests/torture.py
 
 lint: $(ENVIRONMENT)  ## style

@@ -141,7 +141,7 @@ class Checkpoint:
         self.weights = {name: value.clone() for name, value in network.state_dict().items()}
         self.seed = generator.get_state()
         told = {"data": [x], "labels": [y], "seed": [self.seed], "start": network.parameters()}
-        self.settings = settings | {"mode": getattr(network, "mode", None)} | {
+        self.settings = settings | {"mode": [layer.mode for layer in _physical(network)]} | {
             name: joblib.hash([tensor.numpy(force=True) for tensor in tensors])
             for name, tensors in told.items()}
 

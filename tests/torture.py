@@ -295,7 +295,7 @@ def writers(folder):
 
     def run_sweep():
         found = sweep(lambda n: {"value": n, "rest": "x" * 3000}, [{"n": n} for n in range(3)],
-                      folder / "s.jsonl", attempts=1)
+                      folder / "s.jsonl")
         return [row["value"] for row in found]
 
     return {"metrics": write_metrics, "weights": write_weights, "sweep": run_sweep,

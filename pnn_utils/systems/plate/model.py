@@ -29,7 +29,7 @@ class Convolution(torch.nn.Module):
         self.register_buffer("output_sd", torch.ones(output_dim))
         decay = torch.exp(-(lags % input_dim) / (input_dim / 2))
         self.slow = torch.nn.Parameter(decay / decay[lags >= 0].sum())
-        self.fast = torch.nn.Parameter((lags == 0).float())
+        self.fast = torch.nn.Parameter((lags == 0).to(decay))
         self.modulation = torch.nn.Parameter(torch.zeros(2, len(lags)))
         time = torch.arange(input_dim)
         # Output t hears sample j at lag t - j, which stands at t - j + samples - 1 in a kernel.
@@ -48,14 +48,15 @@ class Convolution(torch.nn.Module):
         ridge = 1e-9 * normal.diagonal().mean() * torch.eye(len(right), dtype=torch.float64)
         self.kernel.copy_(torch.linalg.solve(normal + ridge, right))
         self.constant.copy_((y - x @ self.kernel.double()[self.column]).mean(0))
-        self.output_sd.copy_(y.std(0).clamp_min(1e-12))
+        self.output_sd.copy_(y.std(0))
 
     def linear_part(self, x, theta):
         """Return the convolution alone, shape (n, samples)."""
-        return x @ self.kernel[self.column] + self.constant
+        return x.to(self.kernel) @ self.kernel[self.column] + self.constant
 
     def forward(self, x, theta):
         """Return the predicted waveform, shape (n, samples); theta has no columns."""
+        x = x.to(self.kernel)  # a twin fitted in float64 serves a network in float32
         slow, fast = x @ self.slow[self.column], x @ self.fast[self.column]
         first, second = (kernel[self.column] for kernel in self.modulation)
         correction = (slow * fast) @ first + (slow**2 * fast) @ second
