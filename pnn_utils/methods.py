@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from pnn_utils.training import train
-from pnn_utils.twin import fit_twin, noise_variance
+from pnn_utils.twin import fit_twin
 
 READINGS = 4  # of each row, to measure the noise
 SPREAD = 0.3  # by which the controls of a re-fit are moved, in logit of their range
@@ -36,22 +36,59 @@ def exact(start, twin, device, x, y, *, true, seed, **schedule):
     return pat(start, true(device), device, x, y, seed=seed, **schedule)
 
 
-def noise_aware(start, twin, device, x, y, *, draw, seed, **schedule):
-    """In silico, with noise on the model's outputs, Gaussian, as strong as repeated readings show.
+def mixed(start, twin, device, x, y, *, loss, states, seed, **schedule):
+    """Physics-aware training taken apart: loss read on one side, Jacobians at states of another.
 
-    ``draw(device, rng)`` returns the controls (x, theta) at which it is measured.
+    `loss` and `states` are "device" or "model": the logits that the loss is read from, and the
+    states at which the model's Jacobians are taken. Both on the device are `pat`, both on the
+    model `in_silico`; loss on the device and states of the model is what remains of
+    physics-aware training where only the last layer can be read.
+    """
+    network = start(twin)
+    network, history = _trained("device", _Mixed(network, loss, states), device, x, y,
+                                _generator(seed), schedule)
+    return network.network, history
+
+
+class _Mixed(torch.nn.Module):
+    """A network whose value is that of one mode and whose derivatives are those of another."""
+
+    def __init__(self, network, loss, states):
+        super().__init__()
+        self.network = network
+        self.value, self.path = ({"device": "pat", "model": "in_silico"}[side]
+                                 for side in (loss, states))
+
+    def set_mode(self, mode):
+        self.network.set_mode(mode)
+
+    def forward(self, x):
+        with torch.no_grad():
+            value = self.network.set_mode(self.value)(x)
+        logits = self.network.set_mode(self.path)(x)  # last, for its constants are kept
+        return value + logits - logits.detach()
+
+
+def noise_aware(start, twin, device, x, y, *, draw, seed, **schedule):
+    """In silico, with noise on the model's outputs as repeated readings show it.
+
+    ``draw(device, rng)`` returns the controls (x, theta) at which it is measured: deviations of
+    readings from their mean, each row whole, so that they are correlated as measured.
     """
     controls = draw(device, np.random.default_rng(seed))
-    sd = torch.tensor(noise_variance(device, *controls, READINGS)).float().sqrt()
+    readings = np.stack([device(*controls) for _ in range(READINGS)])
+    shares = (readings - readings.mean(0)) * (READINGS / (READINGS - 1)) ** 0.5
+    noise = torch.tensor(shares).flatten(0, 1).float()
     generator = _generator(seed)  # one for noise and batches, so that a checkpoint keeps both
 
     def noisy(x, theta):
-        return twin(x, theta) + sd * torch.randn(len(x), len(sd), generator=generator)
+        drawn = torch.randint(len(noise), (len(x),), generator=generator)
+        return twin(x, theta) + noise[drawn]
 
     return _trained("in_silico", start(noisy), device, x, y, generator, schedule)
 
 
-def recalibrated(start, twin, device, x, y, *, seed, epochs, checkpoint=None, **schedule):
+def refitted(start, twin, device, x, y, *, seed, epochs, checkpoint=None, **schedule):
     """In silico in two halves; between them the model is re-fitted where the network has come to.
 
     It spends as many device passes on that as physics-aware training would in all epochs. A

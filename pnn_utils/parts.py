@@ -74,23 +74,36 @@ class Standardise(torch.nn.Module):
     ----------
     width : int
         Number of columns; without it: one pair of constants for all of them.
+    live : bool
+        In training the constants are each batch's own, and gradients go through them; the last
+        batch's are kept for what is not training (Ioffe and Szegedy, ICML 2015).
     """
 
-    def __init__(self, width=()):
+    def __init__(self, width=(), live=False):
         super().__init__()
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("sd", torch.ones(width))
+        self.live = live
 
-    def measure(self, values):
+    def statistics(self, values):
         over = 0 if self.mean.ndim else ()
         if beyond_float32(values.detach().cpu().reshape(-1, *self.mean.shape)):
             values = values.double()
         low, high = values.amin(over), values.amax(over)
-        self.mean.copy_(torch.where(low == high, low, values.mean(over)))
-        self.sd.copy_(torch.where(low == high, 0, values.std(over)))
+        return (torch.where(low == high, low, values.mean(over)),
+                torch.where(low == high, 0, values.std(over)))
+
+    @torch.no_grad()
+    def measure(self, values):
+        for kept, found in zip((self.mean, self.sd), self.statistics(values), strict=True):
+            kept.copy_(found)
 
     def forward(self, values, factor=1):
-        return factor * (values - self.mean) / divisor(self.sd)
+        mean, sd = self.mean, self.sd
+        if self.live and self.training:
+            self.measure(values)
+            mean, sd = self.statistics(values)
+        return factor * (values - mean) / divisor(sd)
 
 
 class Into(torch.nn.Module):
@@ -134,13 +147,15 @@ class Pool(torch.nn.Module):
     ----------
     weights : torch.Tensor, shape (readings, classes)
     squared : bool
+    live : bool
+        See `Standardise`.
     """
 
-    def __init__(self, weights, squared=False):
+    def __init__(self, weights, squared=False, live=False):
         super().__init__()
         self.squared = squared
         self.register_buffer("weights", weights, persistent=False)
-        self.standardise = Standardise(weights.shape[1])
+        self.standardise = Standardise(weights.shape[1], live)
         self.factor = torch.nn.Parameter(torch.tensor(1.0))
 
     def sums(self, readings):

@@ -44,7 +44,7 @@ def accuracy_on_model(network, x, y):
 
 def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=None, validate=None,
           device=None, checkpoint=None, checkpoint_every=1, augment=None, late_augment=None,
-          late_epochs=0):
+          late_epochs=0, clip=math.inf):
     """Train a network with cross-entropy, Adam and a cosine schedule with linear warm-up.
 
     Parameters
@@ -70,6 +70,8 @@ def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=No
     augment, late_augment : callable, optional
         ``augment(rows_of_x, generator)`` -> rows, for every batch; the second one, or none, takes
         its place in the last `late_epochs` epochs.
+    clip : float
+        Largest norm of a step's gradient; a longer one is shortened to it.
 
     Returns
     -------
@@ -89,7 +91,8 @@ def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=No
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
     kept = checkpoint and Checkpoint(
         checkpoint, network, optimizer, generator, device, x, y, epochs=epochs,
-        learning_rate=learning_rate, batch_size=batch_size, late_epochs=late_epochs)
+        learning_rate=learning_rate, batch_size=batch_size, late_epochs=late_epochs,
+        clip=clip)
     history = kept.resume() if kept else []
     saved, n, size = len(history), len(x), batch_size or len(x)
     batches = math.ceil(n / size)
@@ -108,6 +111,8 @@ def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=No
                     raise FloatingPointError(f"the loss became {loss.item()} in epoch {epoch}, "
                                              f"batch {batch}, learning rate {rate:.3g}")
                 loss.backward()
+                if clip < math.inf:
+                    torch.nn.utils.clip_grad_norm_(network.parameters(), clip)
                 optimizer.step()
                 total += loss.item() * len(rows)
             row = {"epoch": epoch, "learning_rate": rate, "loss": total / n}

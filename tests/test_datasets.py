@@ -35,10 +35,29 @@ def test_stratified_split_has_the_papers_sizes(tokens, seed):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_talker_disjoint_split_shares_no_talker(tokens, seed):
-    task = vowel_task(seed, talker_disjoint=True, tokens=tokens)
+    task = vowel_task(seed, "talkers", tokens)
     assert not {*tokens.talker[task.train_index]} & {*tokens.talker[task.test_index]}
     assert (len(task.train_y), len(task.test_y)) == (210, 49)
     assert set(task.test_y) == set(task.train_y) == set(range(7))
+
+
+def test_the_authors_tokens_are_259_and_their_split_is_210_to_49(tokens):
+    if "fallback" in tokens.source["name"]:
+        pytest.skip("the fallback table lacks the authors' tokens")
+    published, one, other = (vowel_task(seed, split, tokens) for seed, split in
+                             ((0, "published"), (0, "authors"), (1, "authors")))
+    rows = [{*task.train_index, *task.test_index} for task in (published, one, other)]
+    assert rows[0] == rows[1] == rows[2] and len(rows[0]) == 259
+    assert len(published.train_y) == 210 and len(published.test_y) == 49
+    assert {*one.test_index} != {*other.test_index}
+    assert np.bincount(tokens.label[[*rows[0]]]).tolist() == [37] * 7
+
+
+def test_authors_tokens_are_refused_where_the_table_lacks_them():
+    formants = np.random.default_rng(0).uniform(1, 2, (259, 12))
+    others = Tokens(formants, np.repeat(np.arange(7), 37), np.array(["w99"] * 259), {"name": "z"})
+    with pytest.raises(ValueError, match="authors' tokens are not among those of z"):
+        vowel_task(0, "authors", others)
 
 
 def test_split_is_fixed_by_its_seed(tokens):
@@ -71,9 +90,11 @@ def test_idx_reader(tmp_path):
             read_idx(path)
 
 
-@pytest.mark.parametrize("disjoint", [False, True])
-def test_rows_are_the_tokens_they_say_scaled_by_training_alone(tokens, disjoint):
-    task = vowel_task(3, disjoint, tokens)
+@pytest.mark.parametrize("split", ["draws", "talkers", "authors", "published"])
+def test_rows_are_the_tokens_they_say_scaled_by_training_alone(tokens, split):
+    if "fallback" in tokens.source["name"] and split in ("authors", "published"):
+        pytest.skip("the fallback table lacks the authors' tokens")
+    task = vowel_task(3, split, tokens)
     index = np.concatenate([task.train_index, task.test_index])
     assert len(np.unique(index)) == 259
     assert np.array_equal(tokens.label[index], np.concatenate([task.train_y, task.test_y]))
@@ -89,7 +110,7 @@ def test_one_talker_cannot_stand_on_both_sides():
     formants = np.random.default_rng(0).uniform(1, 2, (259, 12))
     alone = Tokens(formants, np.repeat(np.arange(7), 37), np.array(["w01"] * 259), {})
     with pytest.raises(ValueError, match="1 talkers"):
-        vowel_task(0, talker_disjoint=True, tokens=alone)
+        vowel_task(0, "talkers", alone)
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])

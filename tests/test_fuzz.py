@@ -291,11 +291,12 @@ DOORS = {
             load, {"raw/vowels/vowdata.dat": content}, {"vowdata.dat": VOWELS}),
         content=spoilt(VOWELS)),
     "datasets.vowels.vowel_task": door(
-        lambda split, n, talkers, seed, apart: split(seed, apart, Tokens(
+        lambda task, n, talkers, seed, split: task(seed, split, Tokens(
             np.random.default_rng(0).random((n, 12)), np.arange(n) % 7,
-            np.arange(n) // 7 % talkers, {})),
+            np.char.add("w", (np.arange(n) // 7 % talkers).astype(str)), {"name": "drawn"})),
         n=partly(st.integers(259, 300), st.sampled_from([0, 1, 200])), seed=SEEDS,
-        talkers=partly(st.just(40), st.integers(1, 40)), apart=st.booleans()),
+        talkers=partly(st.just(40), st.integers(1, 40)),
+        split=one_of("draws", "talkers")),
     "datasets.fetch.path": door(
         lambda path, content, **arguments: raw_data(
             path, {"raw/mnist/a": content}, {"a": b"whole"}, **arguments),

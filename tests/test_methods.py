@@ -18,16 +18,19 @@ from pnn_utils.twin import fit_twin
 
 ROWS, LAYERS, EPOCHS = 30, 2, 6
 METHODS = {
-    "pat": methods.pat, "in_silico": methods.in_silico, "recalibrated": methods.recalibrated,
+    "pat": methods.pat, "in_silico": methods.in_silico, "refitted": methods.refitted,
     "noise_aware": partial(methods.noise_aware,
                            draw=lambda device, rng: signal_like_controls(device, 10, 2, rng)),
-    "exact": partial(methods.exact, true=ExactSHG)}
+    "exact": partial(methods.exact, true=ExactSHG),
+    "output_only": partial(methods.mixed, loss="device", states="model"),
+    "loss_of_model": partial(methods.mixed, loss="model", states="device")}
 # Calibration is one pass a layer and row, a step of PAT too; noise: 10 + 4 x 20 readings; a re-fit
 # reads the network once, and as much as PAT would in all epochs.
 CALIBRATION = ROWS * LAYERS
 PASSES = {"pat": (1 + EPOCHS) * CALIBRATION, "exact": (1 + EPOCHS) * CALIBRATION,
           "in_silico": CALIBRATION, "noise_aware": CALIBRATION + 10 + 80,
-          "recalibrated": CALIBRATION + CALIBRATION + EPOCHS * CALIBRATION}
+          "output_only": (1 + EPOCHS) * CALIBRATION, "loss_of_model": (1 + EPOCHS) * CALIBRATION,
+          "refitted": CALIBRATION + CALIBRATION + EPOCHS * CALIBRATION}
 
 
 def data():
@@ -138,9 +141,9 @@ def test_noise_is_as_strong_as_measured(twin):
     assert torch.allclose(noise, torch.full((50,), 0.02), rtol=0.1)
 
 
-def test_a_recalibrated_model_is_better_where_the_network_is(twin):
+def test_a_refitted_model_is_better_where_the_network_is(twin):
     device = SHG(pointing=3.0)  # has moved since its model was fitted
-    network, _ = trained("recalibrated", twin, device, epochs=150)
+    network, _ = trained("refitted", twin, device, epochs=150)
     x, theta = methods.controls_around(network, device, data()[0], 3, np.random.default_rng(2))
     assert x.dtype == theta.dtype == np.float32 and len(x) == 3 * ROWS * LAYERS == len(theta)
     inputs, y = (torch.tensor(x), torch.tensor(theta)), torch.tensor(device(x, theta))
@@ -190,3 +193,34 @@ def test_moved_controls_stay_in_range_to_the_last_bit_and_fixed_ones_stay(low, h
         assert values.dtype == np.float32 and np.isfinite(values).all()
         assert (low <= values).all() and (values <= high).all()
         assert (values[:, low == high] == low[low == high]).all()
+
+
+@pytest.mark.parametrize(("side", "method"), [("device", "pat"), ("model", "in_silico")])
+def test_mixed_with_both_on_one_side_is_that_sides_method(side, method, twin):
+    """Physics-aware training taken apart and put together again is physics-aware training."""
+    METHODS["both"] = partial(methods.mixed, loss=side, states=side)
+    try:
+        (one, _), (other, _) = (trained(name, twin, SHG(ideal=True)) for name in ("both", method))
+    finally:
+        del METHODS["both"]
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_noise_of_noise_aware_training_is_as_correlated_as_the_devices(twin):
+    """Pulse energy moves all bins of a reading together; so it must in training."""
+    device = SHG(pulse_energy_noise=0.05, shot_noise=0, read_noise=0)
+    seen = []
+
+    def start(model):
+        def noisy(x, theta):
+            seen.append((model(x, theta) - twin(x, theta)).detach())
+            return model(x, theta)
+
+        return spectral_chain(device, noisy, 4, 2, 1, torch.Generator().manual_seed(5))
+
+    methods.noise_aware(start, twin, device, *data(), seed=0, epochs=20, learning_rate=0.01,
+                        draw=lambda device, rng: signal_like_controls(device, 20, 2, rng))
+    noise = torch.cat(seen)[:, 15:35]  # the bright bins
+    common = torch.corrcoef(noise.T)
+    assert common.mean() > 0.9

@@ -4,16 +4,20 @@ References
 ----------
 .. [1] J. Hillenbrand et al., J. Acoust. Soc. Am. 97, 3099 (1995): the table of measurements.
 .. [2] G. Peterson and H. Barney, J. Acoust. Soc. Am. 24, 175 (1952): the fallback's table.
+.. [3] Wright, Onodera et al., Nature 601, 549 (2022), first code release: which tokens of [1].
 """
 
 import csv
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from pnn_utils import files
 from pnn_utils.datasets import fetch
+from pnn_utils.parts import check_choice
 
+AUTHORS = Path(__file__).with_name("authors_tokens.csv")
 CLASSES = ("ae", "ah", "aw", "er", "ih", "iy", "uw")
 WORDS = ("had", "hod", "hawed", "heard", "hid", "heed", "who'd")
 TOKENS_PER_CLASS, TEST_PER_CLASS = 37, 7
@@ -73,40 +77,57 @@ def load_tokens():
     return Tokens(formants[whole], label[whole], np.array(talker)[whole], source)
 
 
-def vowel_task(seed, talker_disjoint=False, tokens=None):
-    """Draw 37 tokens a vowel and split them into 210 for training and 49 for the test.
+def vowel_task(seed, split="draws", tokens=None):
+    """Choose 37 tokens a vowel and split them into 210 for training and 49 for the test.
 
     Each column is scaled so that the training tokens span [0, 1]; test values beyond are clipped,
     because a physical control has a range.
 
     seed : one child seed draws the tokens, another the split
-    talker_disjoint : put no talker on both sides; whole talkers go to the test, in random order,
-        until its 49 tokens are complete, and the number a vowel differs from split to split
+    split : "draws", tokens and split by seed; "talkers", the same with no talker on both sides
+        (whole talkers go to the test, in random order, until its 49 tokens are complete, and the
+        number a vowel differs from split to split); "authors", the 259 tokens of the paper's
+        authors [3], split by seed; "published", those in their own split
     tokens : default `load_tokens()`
 
     Raises
     ------
     ValueError
-        If a vowel has fewer than 37 tokens, or no such split was found.
+        If the split is none of these or was not found, if a vowel has fewer than 37 tokens, or the
+        authors' are not among `tokens`.
     """
+    check_choice("split", split, "draws", "talkers", "authors", "published")
     tokens = tokens or load_tokens()
-    draw, split = np.random.default_rng(seed).spawn(2)
-    rows = [draw.permutation(np.flatnonzero(tokens.label == c))[:TOKENS_PER_CLASS]
-            for c in range(len(CLASSES))]
+    draw, rng = np.random.default_rng(seed).spawn(2)
+    whole = split in ("draws", "talkers")
+    chosen, of_test = (np.arange(len(tokens.label)), None) if whole else _authors_tokens(tokens)
+    rows = [chosen[tokens.label[chosen] == c] for c in range(len(CLASSES))]
+    rows = [draw.permutation(r)[:TOKENS_PER_CLASS] if whole else r for r in rows]
     if min(map(len, rows)) < TOKENS_PER_CLASS:
         raise ValueError(f"a vowel has fewer than {TOKENS_PER_CLASS} whole tokens")
-    if talker_disjoint:
-        chosen = np.concatenate(rows)
-        in_test = _whole_talkers(tokens.talker[chosen], tokens.label[chosen], split)
-        train, test = chosen[~in_test], chosen[in_test]
-    else:
-        rows = np.array([split.permutation(r) for r in rows])
+    if split in ("draws", "authors"):
+        rows = np.array([rng.permutation(r) for r in rows])
         train, test = rows[:, TEST_PER_CLASS:].ravel(), rows[:, :TEST_PER_CLASS].ravel()
-    # Rows in random order, so that any leading part of the training set is a fair sample.
-    train = split.permutation(train)
+    else:
+        chosen = np.concatenate(rows)
+        in_test = of_test[chosen] if split == "published" else _whole_talkers(
+            tokens.talker[chosen], tokens.label[chosen], rng)
+        train, test = chosen[~in_test], chosen[in_test]
+    train = rng.permutation(train)  # so that any leading part of it is a fair sample
     low, high = tokens.formants[train].min(0), tokens.formants[train].max(0)
     x, y = np.clip((tokens.formants - low) / (high - low), 0, 1).astype(np.float32), tokens.label
     return VowelTask(x[train], y[train], x[test], y[test], train, test)
+
+
+def _authors_tokens(tokens):
+    """Return the rows of the authors' 259 tokens, and a mask of all rows: those in their test."""
+    with AUTHORS.open(encoding="utf-8", newline="") as file:
+        part = {row["token"]: row["part"] for row in csv.DictReader(file)}
+    names = [talker + CLASSES[c] for talker, c in zip(tokens.talker, tokens.label, strict=True)]
+    if not part.keys() <= set(names):
+        raise ValueError(f"the authors' tokens are not among those of {tokens.source['name']}")
+    found = np.array([part.get(name, "") for name in names])
+    return np.flatnonzero(found != ""), found == "test"
 
 
 def _whole_talkers(talker, label, rng):

@@ -118,11 +118,24 @@ class Wired(Standardise):
         return factor * super().forward(features)[:, self.wiring]
 
 
+def blocks_of(sign, cut, width):
+    """Return `sign` for the channels before `cut` and -`sign` for the others, (..., width)."""
+    return torch.where(torch.arange(width) < cut, sign, -sign)
+
+
 def spectral_chain(device, model, n_features, n_classes, n_layers, generator, *, skip=True,
-                   mode="pat"):
+                   blocks=False, live=False, mode="pat"):
     """Build a `Chain` for light (Fig. 2 of the paper): the class is a spectrum's brightest part.
 
-    n_features is at most the device's data controls, n_classes at most its readings.
+    Parameters
+    ----------
+    n_features, n_classes : int
+        At most the device's data controls, and its readings.
+    blocks : bool
+        Where a starts: two blocks of one sign each, cut somewhere in the middle half, or random
+        signs, channel by channel. Those cancel where neighbouring channels mix, layer by layer.
+    live : bool
+        Constants of the training batch at each step; see `Standardise`.
     """
     check_whole(1, device.input_dim, n_features=n_features)
     check_whole(1, device.output_dim, n_classes=n_classes)
@@ -131,12 +144,17 @@ def spectral_chain(device, model, n_features, n_classes, n_layers, generator, *,
     for _ in range(n_layers):
         # With equal signs all channels would brighten and dim together: the device answers that
         # with one common mode, and after a few layers every token gives the same spectrum.
-        scale.append(torch.randint(0, 2, (width,), generator=generator) * 2.0 - 1)
+        sign = torch.randint(0, 2, (1 if blocks else width,), generator=generator) * 2.0 - 1
+        if blocks:
+            cut = torch.randint(width // 4, width - width // 4 + 1, (1,), generator=generator)
+            sign = blocks_of(sign, cut, width)
+        scale.append(sign)
         offset.append(BRIGHTNESS + 0.3 * torch.randn(width, generator=generator))
         theta.append(BRIGHTNESS + torch.randn(device.param_dim, generator=generator))
+    standardise = (Standardise(device.output_dim, live) for _ in scale)
     return Chain(device, model, *map(torch.stack, (scale, offset, theta)), Within,
-                 [Wired(n_features, width), *(Standardise(device.output_dim) for _ in scale)],
-                 Pool(windows(device.output_dim, n_classes)), skip=skip, mode=mode)
+                 [Wired(n_features, width), *standardise],
+                 Pool(windows(device.output_dim, n_classes), live=live), skip=skip, mode=mode)
 
 
 def waveform_chain(device, model, n_classes, n_layers, generator, *, readout="mean",
@@ -166,11 +184,12 @@ def waveform_chain(device, model, n_classes, n_layers, generator, *, readout="me
                  skip=skip, mode=mode)
 
 
-def signal_like_controls(device, n, depth, rng):
+def signal_like_controls(device, n, depth, rng, blocks=False):
     """Draw controls as they occur in a `spectral_chain`: measured spectra, rescaled at random.
 
     The device makes `n` passes for each layer of a chain of `depth` but the last. Returns x and
-    theta, shapes (n * depth, input_dim) and (n * depth, param_dim); see `sent`.
+    theta, shapes (n * depth, input_dim) and (n * depth, param_dim); see `sent`. `blocks`: of a
+    chain that starts so.
     """
     def squash(z, low, high):
         return parts.sent(low + (high - low) / (1 + np.exp(-z)), (low, high))
@@ -182,6 +201,11 @@ def signal_like_controls(device, n, depth, rng):
             signal = (y - y.mean(0)) / parts.spread(y)
         # A broad draw a row: wider than a network starts, so that training stays inside.
         scale, offset = rng.normal(0, 1, (2, n, device.input_dim))
+        if blocks:
+            width, sign = device.input_dim, torch.tensor(rng.choice([-1.0, 1.0], (n, 1)))
+            cut = torch.tensor(rng.integers(width // 4, width - width // 4 + 1, (n, 1)))
+            common = blocks_of(sign, cut, width).numpy() * rng.uniform(0.3, 2, (n, 1))
+            scale = 0.7 * scale + common
         theta = rng.normal(BRIGHTNESS, 1.5, (n, device.param_dim))
         x = squash(scale * signal + offset + BRIGHTNESS, *device.input_range)
         passes.append((x, squash(theta, *device.param_range)))

@@ -1,1 +1,1 @@
-"""Simulated physical systems, one folder each; ``base`` holds the contract that all of them keep."""
+"""Simulated physical systems, one folder each; ``base`` holds the contract that all keep."""
