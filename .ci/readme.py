@@ -15,7 +15,7 @@ from pnn_utils.systems.base import parameter_table
 # Which figure of the paper each notebook answers to.
 FIGURES = {"00_tour": "Fig. 1, tour, half-moons",
            "01_toy": "Supplement, toy example",
-           "02_shg_vowels": "Fig. 2, SHG, vowels",
+           "02_shg_vowels": "Fig. 2, SHG, vowels, plain chain",
            "03_pat_vs_in_silico": "Fig. 3, PAT against in silico, plain chain",
            "04_plate_mnist": "Fig. 4a-d, plate, MNIST",
            "05_circuit_mnist": "Fig. 4e-h, circuit, MNIST",
@@ -24,15 +24,18 @@ FIGURES = {"00_tour": "Fig. 1, tour, half-moons",
            "08_oscillators_fashion_mnist": "Authors' Example 2, oscillators, Fashion-MNIST",
            "10_your_own_system": "Your own system, digits"}
 # Some notebooks tell their results apart by endings of the methods' names.
-ENDINGS = {"": "", "_talker_disjoint": ", talker-disjoint", "_circuit": ", circuit",
-           "_function": ", plain function"}
+ENDINGS = {"": "", "_authors_tokens": ", the authors' tokens",
+           "_talker_disjoint": ", talker-disjoint", "_skip": ", with skip connections (ours)",
+           "_skip_authors_tokens": ", with skip connections (ours), the authors' tokens",
+           "_circuit": ", circuit", "_function": ", plain function"}
 DEVICES = {"SHG": "shg", "Plate": "plate", "Circuit": "circuit", "Oscillators": "oscillators"}
 
 
 def results_table(folder=files.METRICS):
     """Return the table of results, Markdown, from the metrics files."""
     lines = ["| figure | quantity | paper | PAT, on the device | in silico, on the device "
-             "| in silico, on its model | digital, linear |", "|---|---|---|---|---|---|---|"]
+             "| the same, re-standardised | in silico, on its model | digital, linear |",
+             "|---" * 8 + "|"]
     for path in sorted(folder.glob("*.json")):
         metrics = read_metrics(path)
         name, results = metrics["notebook"], metrics["results"]
@@ -42,9 +45,9 @@ def results_table(folder=files.METRICS):
             main = "pat" if f"pat{ending}" in results else "exact"
             for quantity in results.get(f"{main}{ending}", {}):
                 cells = [_cell(results, f"{method}{ending}", quantity)
-                         for method in (main, "in_silico", "in_silico_on_model")]
-                of_paper = quantity == "accuracy" and not ending
-                paper = metrics["paper"].get(main) if of_paper else None
+                         for method in (main, "in_silico", "in_silico_restandardised",
+                                        "in_silico_on_model")]
+                paper = metrics["paper"].get(main + ending) if quantity == "accuracy" else None
                 exact = ", exact gradients" if main == "exact" else ""
                 cells = [title, quantity.replace("_", " ") + meaning + exact,
                          "" if paper is None else f"{100 * paper:.4g} %", *cells,
