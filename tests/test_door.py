@@ -138,9 +138,23 @@ def test_infinite_controls_are_refused_though_the_range_has_no_end():
 
 
 @pytest.mark.parametrize("allowed", [
-    (0.0, np.nan), (1.0, 0.0), (0.0,), (0.0, 0.5, 1.0), (np.zeros(2), np.ones(2)), (None, 1.0),
-    (np.zeros(3), [1.0, np.nan, 1.0]), 1.0])
+    (0.0,), (0.0, 0.5, 1.0), (np.zeros(2), np.ones(2)), (0, 10**400), 1.0])
 def test_a_range_that_is_none_is_refused_by_name(allowed):
     for name, ranges in (("x", {"input_range": allowed}), ("theta", {"param_range": allowed})):
         with pytest.raises(ValueError, match=f"the range of {name} is .*expected"):
             Function(**ranges)(*controls())
+
+
+@pytest.mark.parametrize("allowed", [
+    (0.0, np.nan), (1.0, 0.0), (None, 1.0), (np.zeros(3), [1.0, np.nan, 1.0])])
+def test_in_a_range_that_holds_no_number_nothing_is_sent(allowed):
+    for ranges in ({"input_range": allowed}, {"param_range": allowed}):
+        with pytest.raises(ValueError, match=r"outside the allowed range \[(.*nan|1\.0, 0\.0)"):
+            Function(**ranges)(*controls())
+
+
+def test_one_row_of_parameters_may_be_a_vector_or_a_matrix():
+    x, theta = controls()
+    expected = x * theta[0]
+    for row in (theta[0], theta[:1]):
+        assert np.array_equal(Function()(x, row), expected)

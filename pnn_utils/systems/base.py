@@ -2,8 +2,7 @@
 
 A device is a black box: numbers in, numbers out, ``y = device(x, theta)``. Training and model
 fitting use nothing but that call and the public description of the controls (dimensions, ranges,
-units), what a laboratory would know of a real apparatus. This is the door of every device: input
-is checked here.
+units), what a laboratory would know of a real apparatus. Its input is checked here.
 """
 
 import csv
@@ -19,21 +18,13 @@ import numpy as np
 class PhysicalSystem:
     """A controllable physical system with batched controls, a noise generator and a pass counter.
 
-    A subclass sets the attributes below and defines ``respond``.
+    A subclass sets what follows and defines ``respond``; ``passes`` counts the rows so far.
 
-    Attributes
-    ----------
-    input_dim, param_dim, output_dim : int
-        Number of data controls, of parameter controls, and of measured values.
-    input_range, param_range : (low, high)
-        Allowed values of the data and of the parameter controls: two numbers, or two arrays with
-        one entry a control. A fixed control has a range of width zero.
-    control_unit, output_unit : str
-        Units of the controls and of the measured values.
-    pass_time : float
-        Time the real apparatus would need for one pass, in seconds.
-    passes : int
-        Passes (rows) made so far.
+    input_dim, param_dim, output_dim : number of data controls, parameter controls, measured values
+    input_range, param_range : (low, high) of the controls: two numbers, or two arrays with one
+        entry a control; a fixed control has a range of width zero
+    control_unit, output_unit : units of the controls and of the measured values
+    pass_time : seconds that the real apparatus would need for one pass
     """
 
     input_range = (0.0, 1.0)
@@ -52,13 +43,12 @@ class PhysicalSystem:
         Parameters
         ----------
         x : array_like, shape (n, input_dim), float32 or float64, within `input_range`
-        theta : array_like, shape (n, param_dim) or (param_dim,), within `param_range`
-            One row serves the whole batch.
+        theta : array_like, shape (n, param_dim), within `param_range`
+            One row, of shape (1, param_dim) or (param_dim,), serves the whole batch.
 
         Returns
         -------
-        numpy.ndarray, shape (n, output_dim)
-            Measured values, float64 if a control is float64, otherwise float32.
+        Measured values, shape (n, output_dim), float64 if a control is, otherwise float32.
 
         Raises
         ------
@@ -69,11 +59,11 @@ class PhysicalSystem:
         FloatingPointError
             If a reading is NaN or infinite.
         """
-        x = _checked(x, "x", self.input_dim, self.input_range, self.control_unit)
-        theta = _checked(theta, "theta", self.param_dim, self.param_range, self.control_unit, True)
-        if theta.ndim == 2 and len(theta) != len(x):
-            raise ValueError(f"theta has {len(theta)} rows but x has {len(x)}; "
-                             f"expected as many, or one row of shape ({self.param_dim},)")
+        x = _checked("x", x, self.input_dim, self.input_range, self.control_unit)
+        theta = _checked("theta", np.atleast_2d(theta), self.param_dim, self.param_range,
+                         self.control_unit)
+        if len(theta) not in (1, len(x)):
+            raise ValueError(f"theta has {len(theta)} rows, x {len(x)}; expected as many, or one")
         theta = np.broadcast_to(theta, (len(x), self.param_dim))
         y = readings(self.respond(x, theta))
         self.passes += len(x)
@@ -81,8 +71,7 @@ class PhysicalSystem:
             raise ValueError(f"readings have shape {y.shape}; expected {len(x), self.output_dim}")
         y = y.astype(np.result_type(x, theta))  # a copy, finite in this precision
         if bad := np.count_nonzero(~np.isfinite(y)):
-            raise FloatingPointError(f"{bad} of {y.size} readings of {type(self).__name__} are "
-                                     "NaN or infinite; are its parameters far from usual?")
+            raise FloatingPointError(f"{bad} of {y.size} readings are NaN or infinite")
         return y
 
     def respond(self, x, theta):
@@ -104,20 +93,19 @@ class PhysicalSystem:
         self._noise.bit_generator.state = state["noise"]
 
 
-def _checked(values, name, width, allowed, unit, single_row=False):
+def _checked(name, values, width, allowed, unit):
     """Return `values` as a floating-point array, or refuse it with an error that says why."""
     masked, values = np.ma.isMaskedArray(values), np.asarray(values)
     if masked or values.dtype not in (np.float32, np.float64):
         raise TypeError(f"{name} has dtype {values.dtype}; expected float32 or float64, unmasked")
-    if values.ndim not in (1, 2)[not single_row:] or values.shape[-1] != width:
-        also = f" or ({width},)" if single_row else ": one row per pass"
-        raise ValueError(f"{name} has shape {values.shape}; expected (n, {width}){also}")
+    if values.ndim != 2 or values.shape[1] != width:
+        raise ValueError(f"{name} has shape {values.shape}; expected (n, {width}), a row per pass")
     low, high = ends(f"the range of {name}", allowed, width, values.dtype)
     inside = np.isfinite(values) & (values >= low) & (values <= high)
     if not inside.all():
-        bad = tuple(int(i) for i in np.argwhere(~inside)[0])
-        raise ValueError(f"{name}{list(bad)} = {values[bad]!r} is outside the allowed range "
-                         f"[{low[bad[-1]]!s}, {high[bad[-1]]!s}] (unit: {unit})")
+        row, column = np.argwhere(~inside)[0]
+        raise ValueError(f"{name}[{row}, {column}] = {values[row, column]!r} is outside the "
+                         f"allowed range [{low[column]!s}, {high[column]!s}] (unit: {unit})")
     values = values.view()
     values.flags.writeable = False  # what a device does must not change the caller's array
     return values
@@ -126,12 +114,10 @@ def _checked(values, name, width, allowed, unit, single_row=False):
 def ends(name, allowed, width, dtype=float):
     """Return the ends (low, high) of a range, each of shape (width,), or refuse it by name.
 
-    They are rounded as the controls that they are compared with are: 0.1 is 0.1 in float32 too.
+    They are rounded as the controls are: 0.1 is 0.1 in float32 too.
     """
     try:
         low, high = (np.broadcast_to(np.asarray(end, dtype), width) for end in allowed)
-        if not (low <= high).all():
-            raise ValueError("low is above high, or NaN")
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{name} is {allowed}; expected (low, high), of one or {width} numbers "
                          f"each: {error}") from error
@@ -164,26 +150,22 @@ def parameter_table(path):
     ValueError
         If a column or a name is wrong, a number is none, or a value lies outside its own range.
     """
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            header, *lines = csv.reader(file)
-    except (ValueError, csv.Error) as error:
-        raise ValueError(f"{path} is no table in UTF-8: {error}") from error
-    if tuple(header) != Parameter._fields:
-        raise ValueError(f"{path} has the columns {header}; expected {list(Parameter._fields)}")
     rows = {}
-    for number, line in enumerate(lines, 2):
+    with open(path, encoding="utf-8", newline="") as file:
+        lines = csv.reader(file)
         try:
-            name, value, unit, off, low, high, source = line
-            row = Parameter(name, _number(value), unit, _number(off) if off else None,
-                            float(low), float(high), source)
-            if not (name.isidentifier() and name not in rows and unit and source):
-                raise ValueError("expected a new name, a unit and a source")
-            check_numbers(row.low, row.high, False, unit, value=row.value,
-                          off=row.value if row.off is None else row.off)
-            rows[name] = row
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number}: {error}; the line is {line}") from error
+            if (header := tuple(next(lines, ()))) != Parameter._fields:
+                raise ValueError(f"the columns are {header}; expected {Parameter._fields}")
+            for name, value, unit, off, low, high, source in lines:
+                row = Parameter(name, _number(value), unit, _number(off) if off else None,
+                                float(low), float(high), source)
+                if not (name.isidentifier() and name not in rows and unit and source):
+                    raise ValueError("expected a new name, a unit and a source")
+                check_numbers(row.low, row.high, False, unit, value=row.value,
+                              off=row.value if row.off is None else row.off)
+                rows[name] = row
+        except (ValueError, csv.Error) as error:
+            raise ValueError(f"{path}, line {lines.line_num}: {error}") from error
     return [*rows.values()]
 
 
@@ -192,12 +174,7 @@ def _number(text):
 
 
 def make_parameters(path, ideal=False, **changes):
-    """Fill a device's parameter table, with named changes and, if `ideal`, all imperfections off.
-
-    Returns
-    -------
-    types.SimpleNamespace
-        One attribute a row.
+    """Return a device's parameters as attributes, with changes; if `ideal`, no imperfections.
 
     Raises
     ------
