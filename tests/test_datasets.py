@@ -73,21 +73,10 @@ def test_tokens_are_women_with_every_formant(tokens):
     assert np.bincount(tokens.label).min() == 37
 
 
-def test_too_few_tokens_are_refused():
-    few = Tokens(np.ones((70, 12)), np.repeat(np.arange(7), 10), np.array(["w01"] * 70), {})
-    with pytest.raises(ValueError, match="fewer than 37 whole tokens"):
-        vowel_task(0, tokens=few)
-
-
 def test_idx_reader(tmp_path):
     path = tmp_path / "images"
-    good = b"\x00\x00\x08\x03" + struct.pack(">3I", 2, 3, 4) + bytes(range(24))
-    path.write_bytes(good)
+    path.write_bytes(b"\x00\x00\x08\x03" + struct.pack(">3I", 2, 3, 4) + bytes(range(24)))
     assert np.array_equal(read_idx(path), np.arange(24).reshape(2, 3, 4))
-    for bad in (good[:-1], good + b"\0", b"", b"\x1f\x8b" + good, good[:3], good[:7]):
-        path.write_bytes(bad)
-        with pytest.raises(ValueError, match=f"{path} is no whole IDX file"):
-            read_idx(path)
 
 
 @pytest.mark.parametrize("split", ["draws", "talkers", "authors", "published"])

@@ -14,28 +14,16 @@ from pnn_utils.datasets import fetch
 
 
 def read_idx(path):
-    """Read an IDX file of unsigned bytes; the array's shape is as the file's header says.
-
-    Raises
-    ------
-    ValueError
-        If the file is not an IDX file of unsigned bytes, or its length does not fit its header.
-    """
+    """Read an IDX file of unsigned bytes, whose header says the shape; `fetch.path` checked it."""
     content = Path(path).read_bytes()
-    try:
-        if content[:3] != b"\0\0\x08":
-            raise ValueError(f"it starts with {content[:3].hex()}, not with 000008")
-        shape = np.frombuffer(content, ">u4", count=content[3], offset=4)
-        # A copy, because torch wants it writable.
-        return np.frombuffer(content, np.uint8, offset=4 + shape.nbytes).reshape(shape).copy()
-    except (ValueError, IndexError) as error:
-        raise ValueError(f"{path} is no whole IDX file of unsigned bytes: {error}") from error
+    shape = np.frombuffer(content, ">u4", count=content[3], offset=4)
+    # A copy, because torch wants it writable.
+    return np.frombuffer(content, np.uint8, offset=4 + shape.nbytes).reshape(shape).copy()
 
 
 def load_images(name, train=True):
-    """Load the 60,000 training or the 10,000 test images of a set, "mnist" or "fashion_mnist".
-
-    Images are uint8, shape (n, 28, 28), labels int64, shape (n,).
+    """Load the training or test images of "mnist" or "fashion_mnist", uint8 of shape (n, 28, 28),
+    and their labels, int64 of shape (n,).
 
     Raises
     ------

@@ -8,8 +8,8 @@ References
 """
 
 import csv
+from collections import namedtuple
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -26,31 +26,19 @@ COLUMNS = (3, 4, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15)
 PETERSON_BARNEY = dict(zip(("ae", "aa", "ao", "er", "ih", "iy", "uw"), CLASSES, strict=True))
 
 
-class Tokens(NamedTuple):
-    """Measured tokens: formants (n, 12) in Hz, label (n,) that indexes `CLASSES`, talker (n,)."""
+# Measured tokens: formants (n, 12) in Hz, label (n,) that indexes `CLASSES`, talker (n,); their
+# source, a dict of name and sha256.
+Tokens = namedtuple("Tokens", "formants label talker source")
 
-    formants: np.ndarray
-    label: np.ndarray
-    talker: np.ndarray
-    source: dict  # {"name", "sha256"}
-
-
-class VowelTask(NamedTuple):
-    """One split: inputs (n, 12) float32 from 0 to 1, labels (n,), and their rows of `Tokens`."""
-
-    train_x: np.ndarray
-    train_y: np.ndarray
-    test_x: np.ndarray
-    test_y: np.ndarray
-    train_index: np.ndarray
-    test_index: np.ndarray
+# One split: inputs (n, 12) float32 from 0 to 1, labels (n,), and their rows of `Tokens`.
+VowelTask = namedtuple("VowelTask", "train_x train_y test_x test_y train_index test_index")
 
 
 def load_tokens():
     """Read the women's tokens of the seven vowels whose twelve formants could all be measured.
 
-    From Hillenbrand's table [1] or, where only the fallback [2] was fetched, from that: its three
-    formants stand four times in each row, so that the network's shape stays the same.
+    They come from Hillenbrand's table [1] or, where only that could be fetched, from the fallback
+    [2], whose three formants stand four times in a row, for the network's shape.
 
     Raises
     ------
@@ -80,21 +68,18 @@ def load_tokens():
 def vowel_task(seed, split="draws", tokens=None):
     """Choose 37 tokens a vowel and split them into 210 for training and 49 for the test.
 
-    Each column is scaled so that the training tokens span [0, 1]; test values beyond are clipped,
-    because a physical control has a range.
+    Each column is scaled so that the training tokens span [0, 1]; test values beyond are clipped.
 
     seed : one child seed draws the tokens, another the split
     split : "draws", tokens and split by seed; "talkers", the same with no talker on both sides
-        (whole talkers go to the test, in random order, until its 49 tokens are complete, and the
-        number a vowel differs from split to split); "authors", the 259 tokens of the paper's
+        (the number a vowel differs from split to split); "authors", the 259 tokens of the paper's
         authors [3], split by seed; "published", those in their own split
     tokens : default `load_tokens()`
 
     Raises
     ------
     ValueError
-        If the split is none of these or was not found, if a vowel has fewer than 37 tokens, or the
-        authors' are not among `tokens`.
+        If the split is none of these or was not found, or the authors' tokens are not among these.
     """
     check_choice("split", split, "draws", "talkers", "authors", "published")
     tokens = tokens or load_tokens()
@@ -103,8 +88,6 @@ def vowel_task(seed, split="draws", tokens=None):
     chosen, of_test = (np.arange(len(tokens.label)), None) if whole else _authors_tokens(tokens)
     rows = [chosen[tokens.label[chosen] == c] for c in range(len(CLASSES))]
     rows = [draw.permutation(r)[:TOKENS_PER_CLASS] if whole else r for r in rows]
-    if min(map(len, rows)) < TOKENS_PER_CLASS:
-        raise ValueError(f"a vowel has fewer than {TOKENS_PER_CLASS} whole tokens")
     if split in ("draws", "authors"):
         rows = np.array([rng.permutation(r) for r in rows])
         train, test = rows[:, TEST_PER_CLASS:].ravel(), rows[:, :TEST_PER_CLASS].ravel()
@@ -131,7 +114,7 @@ def _authors_tokens(tokens):
 
 
 def _whole_talkers(talker, label, rng):
-    """Return a mask of the test's tokens: whole talkers, all vowels on both sides."""
+    """Return a mask of the test's tokens: whole talkers in random order, all vowels in and out."""
     names, size = np.unique(talker), TEST_PER_CLASS * len(CLASSES)
     for _ in range(200):
         mask = np.zeros(len(talker), bool)
