@@ -43,8 +43,8 @@ TABLE = Path(__file__).with_name("parameters.csv")
 class Plate(PhysicalSystem):
     """A waveform of voltages in, as many samples of the microphone out; no parameter controls.
 
-    The converter plays the waveform `periods` times in a row and the last round is recorded: with
-    two periods the waveform's end still rings when its beginning is heard.
+    The converter plays it `periods` times in a row and the last round is recorded: with two, the
+    waveform's end still rings when its beginning is heard.
 
     seed, noise_seed : fix this copy's fabrication errors, and its noise
     ideal : switch every imperfection off, the nonlinearities included

@@ -24,8 +24,8 @@ References
 .. [3] H. Kuttruff, Acoustics: An Introduction (2007): Rayleigh's integral.
 """
 
+from collections import namedtuple
 from types import SimpleNamespace
-from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
@@ -139,11 +139,12 @@ def _radiation(modes, shapes, natural, sides, microphone):
     return AIR_DENSITY / (2 * np.pi) * (surface * delay / distance * area).sum((1, 2))
 
 
-class PlateModes(NamedTuple):
-    """Modes of a free plate, in ascending order, the three rigid ones (frequency 0) left out."""
+class PlateModes(namedtuple("PlateModes", "frequency_parameter coefficients")):
+    """Modes of a free plate, in ascending order, the three rigid ones (frequency 0) left out.
 
-    frequency_parameter: np.ndarray  # omega a^2 sqrt(rho h / D), shape (modes,)
-    coefficients: np.ndarray  # of orthonormal polynomials, shape (modes, degree + 1, degree + 1)
+    frequency_parameter : omega a^2 sqrt(rho h / D), shape (modes,)
+    coefficients : of orthonormal polynomials, shape (modes, degree + 1, degree + 1)
+    """
 
     def shapes(self, x, y):
         """Return deflections of mean square 1, shape (modes, *x.shape), at x, y in half sides."""

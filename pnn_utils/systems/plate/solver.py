@@ -19,9 +19,9 @@ def modal(space, p, steps_per_sample):
     flow : per exponential its factor over one step, and what the voltages before and after the
         middle of the step's span add
     kicks : what impulses of force (N s) and voltage (V s) at the coil, of force along d (N s) add
-    readings : weights whose real part reads x, x', i, d
-    records : function that makes such weights of rows of the state space for readings at the end
-        of a sample, and the voltage's direct part
+    readings : weights whose real part reads x, x', i, d in the middle of a step
+    observe : what makes such weights of any rows of the state space, rows @ observe
+    half : factors from a step's middle to its end
     numbers : constants of the nonlinear terms, in the order that `_advance` reads them
     """
     h = 1 / (p.sample_rate * steps_per_sample)
@@ -33,22 +33,15 @@ def modal(space, p, steps_per_sample):
     rise = (half - 1) / rates[kept] * (inverse @ space.voltage)[kept]
     flow = np.stack([half**2, half * rise, rise], 1)
     kicks = [(inverse @ column)[kept] for column in (space.force, space.voltage, space.stretch)]
-
-    def rows_of(rows):
-        return (rows @ vectors)[:, kept].T * twice[:, None]
-
-    def records(rows):
-        weights = rows_of(rows)
-        return weights * half[:, None], (weights * rise[:, None]).sum(0).real
-
-    readings = rows_of(np.stack([space.excursion, space.speed, space.current, space.deflection]))
+    observe = vectors[:, kept] * twice
+    needed = np.stack([space.excursion, space.speed, space.current, space.deflection])
     b, k = space.force_factor, space.suspension
     numbers = np.array([
         h, p.excursion, b * p.force_factor_slope, b * p.force_factor_curvature,
         k * p.stiffness_slope, k * p.stiffness_curvature, space.stretch_stiffness,
         space.speed @ space.force, space.speed @ space.stretch, space.current @ space.voltage,
         0.5, 0.25])
-    return flow, np.stack(kicks, 1), readings, records, numbers
+    return flow, np.stack(kicks, 1), (needed @ observe).T, observe, half, numbers
 
 
 def run(modes, drive, rows, steps, skip):
@@ -57,14 +50,15 @@ def run(modes, drive, rows, steps, skip):
     modes come from `modal`, made for as many steps per sample; drive, shape (n, samples), is in
     volts at the coil and sets the precision; rows, shape (outputs, states), are what to record.
     """
-    flow, kicks, readings, records, numbers = modes
+    flow, kicks, readings, observe, half, numbers = modes
     real = drive.dtype
     # Whole groups of lanes: every row takes the same path through the vector units, and so gives
     # the same bytes in any batch.
     padded = np.pad(np.ascontiguousarray(drive), ((0, -len(drive) % LANES), (0, 0)))
-    weights, direct = records(rows)
-    pair = np.result_type(real, np.complex64)
-    complexes = (np.ascontiguousarray(c, pair) for c in (flow, kicks, readings, weights))
+    middle = np.ascontiguousarray((rows @ observe).T)
+    direct = (middle * flow[:, 2:]).sum(0).real  # what the voltage adds after a step's middle
+    end, pair = middle * half[:, None], np.result_type(real, np.complex64)
+    complexes = (np.ascontiguousarray(c, pair) for c in (flow, kicks, readings, end))
     recorded = _advance(padded, steps, *complexes, direct.astype(real), numbers.astype(real), skip)
     return recorded[: len(drive)]
 
