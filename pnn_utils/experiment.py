@@ -43,8 +43,7 @@ def grid(**settings):
 def results_file(notebook, **settings):
     """Return the file of a notebook's results, one that no other code and no other settings share.
 
-    `settings` are what trials depend on beside their points. A stopped notebook goes on with its
-    sweep, an edited one starts a new one.
+    `settings` are what trials depend on beside their points.
     """
     sources = files.SOURCES / f"{notebook}.py", *sorted((files.ROOT / "pnn_utils").rglob("*.py"))
     told = [json.dumps(settings, sort_keys=True).encode(), *map(Path.read_bytes, sources)]
@@ -55,19 +54,13 @@ def results_file(notebook, **settings):
 def sweep(trial, points, path, scheduler="serial", jobs=2, broken=None):
     """Run a trial at every point and return the results in the order of the points.
 
-    Parameters
-    ----------
-    trial : callable
-        ``trial(**point)`` returns plain JSON types.
-    points : sequence of dict of plain JSON types
-    path : path
-        One JSON object a line, of one trial; points that it holds already are not run again.
-    scheduler : str
-        "serial", "processes" (as many as `jobs`), or the address of a running Dask scheduler
-        ("tcp://host:port"), whose workers can import what the trial needs.
-    broken : plain JSON type, optional
-        The result of a trial in which numbers stop being finite (FloatingPointError), as a search
-        over rates needs it. Without it, such a trial is a failing point.
+    trial : ``trial(**point)`` returns plain JSON types
+    points : dicts of plain JSON types
+    path : file of one JSON object a line and trial; points that it holds are not run again
+    scheduler : "serial", "processes" (as many as `jobs`), or the address of a running Dask
+        scheduler ("tcp://host:port"), whose workers can import what the trial needs
+    broken : the result of a trial in which numbers stop being finite (FloatingPointError), as a
+        search over rates needs it; without it, such a trial is a failing point
 
     Raises
     ------
@@ -138,24 +131,18 @@ def _read(path):
     return done
 
 
-class Choice(namedtuple("Choice", "rate scores at_edge")):
-    """A rate, the score of each rate tried, and whether better ones may lie beyond those tried."""
+# A rate, the score of each rate tried, and whether better ones may lie beyond those tried.
+Choice = namedtuple("Choice", "rate scores at_edge")
 
 
 def search(score, rates, cases, extensions=0):
     """Choose a rate for each case; where the best stands on an edge of the grid, widen the grid.
 
-    Parameters
-    ----------
-    score : callable
-        ``score(pairs)`` -> one number a pair (case, rate), the larger the better (0 for a training
-        that broke down). It gets all pairs of a round at once, to run them side by side.
-    rates : list of float
-        A new rate is as far from the edge, in factors, as the edge is from its neighbour.
-    cases : iterable
-        What is searched for: methods, depths, ...
-    extensions : int
-        Rounds of new rates at most. Where they do not suffice, the choice says ``at_edge``.
+    score : ``score(pairs)`` -> one number a pair (case, rate), the larger the better (0 for a
+        training that broke down); it gets a round's pairs at once, to run them side by side
+    rates : a new one is as far from the edge, in factors, as the edge is from its neighbour
+    cases : what is searched for: methods, depths, ...
+    extensions : rounds of new rates at most; where they are too few, the choice says ``at_edge``
     """
     scores = {case: {} for case in cases}
     pairs = [(case, rate) for case in scores for rate in rates]

@@ -1,10 +1,9 @@
 """Where things live, and files that are whole, unaltered, or absent.
 
 Results (notebooks as executed, figures, metrics, twins) go to their committed places or, when the
-environment variable ``PNN_SCRATCH`` names a folder, to the same places below that folder, so that
-a trial run touches nothing that is committed. A relative name counts from the project's root: it
-means the same folder in a notebook, which runs elsewhere than what started it. Raw data, sources
-and the weights of long trainings always stay in the project.
+environment variable ``PNN_SCRATCH`` names a folder (from the project's root, if relative), to the
+same places below it, so that a trial run touches nothing that is committed. Raw data, sources and
+the weights of long trainings always stay in the project.
 """
 
 import contextlib
@@ -47,13 +46,12 @@ def missing(*names):
 def atomic_path(path):
     """Give a temporary path beside `path` that takes its name only when the block succeeds.
 
-    Missing folders are made. After the block the file is flushed to disk and renamed to `path`,
-    which replaces an older file in one step; if the block raises, it is removed instead.
+    An older file is replaced in one step; if the block raises, the temporary one is removed.
 
     Raises
     ------
     OSError
-        If the disk is full or the folder cannot be written; it names `path`.
+        If the disk is full or the folder cannot be written; a note names `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,23 +62,20 @@ def atomic_path(path):
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno is None or error.filename not in (None, str(temporary)):
-            raise  # it names another file
-        why = f"{error.strerror}; it was not written"
-        raise type(error)(error.errno, why, str(path)) from error
+        error.add_note(f"{path} was not written")
+        raise
     finally:
-        with contextlib.suppress(OSError):  # it has its name, or was never made
-            temporary.unlink()
+        temporary.unlink(missing_ok=True)  # it has its name, or was never made
 
 
 def write_bytes(path, content):
-    """Write `content` to `path`, whole or not at all; raises as `atomic_path`."""
+    """Write `content` to `path`, whole or not at all; see `atomic_path`."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)  # Python's own errors say what the system reported
 
 
 def write_text(path, text):
-    """Write `text` as UTF-8 to `path`, whole or not at all; raises as `atomic_path`."""
+    """Write `text` as UTF-8 to `path`, whole or not at all."""
     write_bytes(path, text.encode())
 
 
@@ -96,10 +91,7 @@ def sha256(path):
 
 
 def save_tensors(path, tensors, about):
-    """Write named tensors and a dict about them (plain JSON types), with a checksum over both.
-
-    The path ends in ``.safetensors`` by custom; raises as `atomic_path`.
-    """
+    """Write named tensors and a dict about them (plain JSON types), with a checksum over both."""
     import safetensors.torch  # here: torch is slow to import, and paths need none
 
     tensors = {name: value.detach().contiguous() for name, value in tensors.items()}

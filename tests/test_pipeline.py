@@ -76,14 +76,15 @@ def test_runner_injects_types_and_repeats_its_bytes(small, tmp_path):
     assert run.run_notebook(source, params=params, folder=tmp_path).read_bytes() == first
 
 
-def test_failing_cell_leaves_the_old_notebook(small, tmp_path, capsys):
+def test_failing_cell_leaves_the_old_notebook(small, tmp_path):
     source, params = small
     (tmp_path / "99_small.ipynb").write_text("old")
     source.write_text(NOTEBOOK + "\n# %%\nraise RuntimeError('the lamp went out')\n")
-    with pytest.raises(papermill.PapermillExecutionError, match="the lamp went out"):
+    with pytest.raises(papermill.PapermillExecutionError, match="the lamp went out") as failed:
         run.run_notebook(source, params=params, folder=tmp_path)
     assert (tmp_path / "99_small.ipynb").read_text() == "old"
-    assert "as far as it went" in capsys.readouterr().err
+    far = Path(failed.value.__notes__[0].split("as far as it went: ")[1])
+    assert "the lamp went out" in far.read_text()
 
 
 @pytest.fixture(scope="module")
@@ -140,35 +141,29 @@ def test_unknown_parameter_and_section_are_errors(small, tmp_path):
         run.read_parameters("other", params)
 
 
-def test_parameters_of_one_run_have_the_types_of_yaml(small, monkeypatch, capsys):
+def test_parameters_of_one_run_have_the_types_of_yaml(small, monkeypatch):
     source, given = small[0], []
     monkeypatch.setattr(run, "run_notebook", lambda source, quick, **values: given.append(values))
-    assert run.main([str(source), "--set", "rate=1e-3", "--set", "flag=true"]) == 0
-    assert run.main([str(source), "--set", "rates=[1, 2]", "--scheduler", "tcp://there:1"]) == 0
+    run.main([str(source), "--set", "rate=1e-3", "--set", "flag=true"])
+    run.main([str(source), "--set", "rates=[1, 2]", "--scheduler", "tcp://there:1"])
     assert given == [{"rate": 0.001, "flag": True},
                      {"rates": [1, 2], "scheduler": "tcp://there:1"}]
     monkeypatch.undo()
-    assert run.main([str(source), "--quick", "--set", "rat=1"]) == 1
-    assert "has no parameter 'rat'; it has rate, flag" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="has no parameter 'rat'; it has rate, flag"):
+        run.main([str(source), "--quick", "--set", "rat=1"])
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    ("flag", "'flag' is not name=value"), ("flag=", "is not name=value"),
-    ("=true", "is not name=value"), ("flag=[", "is not YAML")])
-def test_a_damaged_parameter_of_one_run_is_named(change, words, capsys):
+@pytest.mark.parametrize("change", ["flag", "flag=", "=true"])
+def test_a_damaged_parameter_of_one_run_is_named(change, capsys):
     with pytest.raises(SystemExit):
         run.main(["--set", change])
-    printed = capsys.readouterr().err
-    assert "argument --set" in printed and words in printed
+    assert f"argument --set: '{change}' is not name=value" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("text", "words"), [
-    ("a: [", "is not YAML"), ("", "no section 'a'"), ("- a", "no section 'a'"),
-    ("a", "no section 'a'"), ("a: 3", "no section 'a' of names and values"),
-    ("a: [1, 2]", "names and values")])
-def test_damaged_params_are_named(tmp_path, text, words):
+@pytest.mark.parametrize("text", ["a: [", "", "- a", "a", "a: 3", "a: [1, 2]", "b: {}"])
+def test_damaged_params_are_named(tmp_path, text):
     (tmp_path / "params.yaml").write_text(text)
-    with pytest.raises(ValueError, match=f"params.yaml.*{words}"):
+    with pytest.raises(ValueError, match="params.yaml has no section 'a'.*or is not YAML"):
         run.read_parameters("a", tmp_path / "params.yaml")
 
 

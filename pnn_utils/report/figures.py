@@ -1,6 +1,5 @@
 """House style of the figures, and of the tables in the notebooks."""
 
-import matplotlib
 import matplotlib.patches
 import numpy as np
 
@@ -28,14 +27,8 @@ def save_figure(fig, notebook, name):
 
 
 def folded_table(rows, *shown):
-    """Return a device's parameters as Markdown: those named in `shown`, and all, folded away.
-
-    Parameters
-    ----------
-    rows : list of `pnn_utils.systems.base.Parameter`
-        As `parameter_table` reads them.
-    *shown : str
-        Names of about five rows.
+    """Return a device's parameters, rows of `parameter_table`, as Markdown: those whose names are
+    in `shown`, about five, and all, folded away.
     """
     head = "| parameter | value | unit | off at | source or reason |\n|---|---|---|---|---|"
     lines = {row.name: f"| `{row.name}` | {row.value:g} | {row.unit} | "
@@ -71,13 +64,8 @@ def plot_confusion(axes, matrix, names):
 def plot_accuracies(axes, shown, colours):
     """Draw a row a method: each seed's accuracy, the mean with a bar of two standard errors.
 
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-    shown : dict of {label: {"accuracy": summary}}
-        From top to bottom.
-    colours : sequence of str
-        Keys of `COLOURS`, one a row.
+    shown : dict of {label: {"accuracy": summary}}, from top to bottom
+    colours : keys of `COLOURS`, one a row
     """
     for i, (quantities, colour) in enumerate(zip(shown.values(), colours, strict=True)):
         accuracy, style = quantities["accuracy"], {"color": COLOURS[colour]}

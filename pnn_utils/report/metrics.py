@@ -76,12 +76,10 @@ def read_metrics(path):
 def compare(old_folder, new_folder=files.METRICS):
     """Compare every older metrics file with its new counterpart; see `_quantities` for how far.
 
-    Tolerances come from the older numbers alone, so that a new run with a wide spread cannot
-    excuse itself. What a notebook leaves out because a program is missing it names in ``skipped``,
-    by the ending of its quantities' names, with the reason.
-
-    Returns (notebook, quantity, old, new, tolerance, verdict) for each; verdicts are "reproduced",
-    "DIFFERS", "MISSING", "OTHER PROFILE", "not compared: " and why.
+    Tolerances come from the older numbers alone: a new run's wide spread does not excuse it. What
+    a notebook leaves out because a program is missing it names in ``skipped``, by the ending of
+    its quantities' names, with the reason. Returns (notebook, quantity, old, new, tolerance,
+    verdict) for each.
 
     Raises
     ------
@@ -113,34 +111,27 @@ def _verdict(old, new, name, value, found, allowed):
     return "reproduced" if abs(found - value) <= allowed else "DIFFERS"
 
 
-def _quantities(metrics):
+def _quantities(content, name=""):
     """Yield (dotted name, number, how far another may lie from it) of all that is compared.
 
     The mean of a summary may move by two standard errors of a difference between two such means,
-    2 sd sqrt(2 / n); outside of results and baselines, where they are many, by three; an accuracy
-    at least by 0.01: a single fit is no different, another processor's rounding moves it, too.
-    Of single numbers `SHARES` are compared. Costs are not.
+    2 sd sqrt(2 / n); outside of results and baselines, where they are many, by three; an accuracy,
+    which another processor's rounding moves, at least by 0.01. Of single numbers `SHARES` are
+    compared, costs not.
     """
-    for name, value in _leaves(metrics):
-        group = name.partition(".")[0]
-        if isinstance(value, dict):
-            errors = 2 if group in ("results", "baselines") else 3
-            spread = errors * value["sd"] * math.sqrt(2 / value["n"])
-            least = 0.01 if "accuracy" in name else 1e-12 * max(1.0, abs(value["mean"]))
-            yield name, value["mean"], max(spread, least)
-        elif group in SHARES:
-            yield name, value, max(1e-12, SHARES[group] * abs(value))
-
-
-def _leaves(content, name=""):
-    """Yield (dotted name, value) of the summaries and single values inside dicts and lists."""
+    group = name.partition(".")[0]
     if isinstance(content, list):
         content = dict(enumerate(content))
     if isinstance(content, dict) and "mean" not in content:
         for key, value in content.items():
-            yield from _leaves(value, f"{name}.{key}" if name else key)
-    else:
-        yield name, content
+            yield from _quantities(value, f"{name}.{key}" if name else key)
+    elif isinstance(content, dict):
+        errors = 2 if group in ("results", "baselines") else 3
+        spread = errors * content["sd"] * math.sqrt(2 / content["n"])
+        least = 0.01 if "accuracy" in name else 1e-12 * max(1.0, abs(content["mean"]))
+        yield name, content["mean"], max(spread, least)
+    elif group in SHARES:
+        yield name, content, max(1e-12, SHARES[group] * abs(content))
 
 
 def print_comparison(rows):

@@ -2,14 +2,12 @@
 
 The py:percent source is converted in memory, given the parameters of its section in params.yaml,
 executed by papermill from the project's root, stripped of everything that changes from run to run,
-and written as ``notebooks/NN_name.ipynb``. With ``--quick`` no parameter is given: the notebook's
-own defaults are the quick setting. ``--set name=value`` changes a parameter for this run.
+and written as ``notebooks/NN_name.ipynb``. With ``--quick`` the notebook's own defaults stay.
 """
 
 import argparse
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
@@ -26,8 +24,7 @@ def run_notebook(source, quick=False, params=PARAMS, folder=files.NOTEBOOKS, **c
     """Execute a notebook; return the path of the .ipynb that is written into `folder`.
 
     `changes` are further parameters, which it must have. If a cell fails, papermill's error is
-    raised, an older .ipynb stays as it was, and the failed notebook lies in a temporary folder
-    that the message names.
+    raised, with a note where the failed notebook lies; an older .ipynb stays as it was.
     """
     import jupytext
     import nbformat
@@ -44,8 +41,8 @@ def run_notebook(source, quick=False, params=PARAMS, folder=files.NOTEBOOKS, **c
     try:
         papermill.execute_notebook(notebook, executed, values, kernel_name="python3",
                                    cwd=str(files.ROOT), progress_bar=False)
-    except papermill.PapermillExecutionError:
-        print(f"{source} failed; the notebook as far as it went: {executed}", file=sys.stderr)
+    except papermill.PapermillExecutionError as error:
+        error.add_note(f"{source} failed; the notebook as far as it went: {executed}")
         raise
     target = Path(folder) / executed.name
     files.write_text(target, nbformat.writes(normalise(nbformat.read(executed, 4))) + "\n")
@@ -63,21 +60,17 @@ def read_parameters(name, params=PARAMS):
     """
     try:
         return dict(YAML(typ="safe").load(Path(params))[name] or {})
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{params} is not YAML: {error}") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{params} has no section {name!r} of names and values") from error
+    except (YAMLError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{params} has no section {name!r} of names and values, or is not YAML: "
+                         f"{error}") from error
 
 
 def read_change(text):
-    """Read name=value, the value as in params.yaml; what is wrong, argparse says."""
+    """Read name=value, the value as in params.yaml."""
     name, _, value = text.partition("=")
     if not name.isidentifier() or not value.strip():
         raise argparse.ArgumentTypeError(f"{text!r} is not name=value")
-    try:
-        return name, YAML(typ="safe").load(value)
-    except YAMLError as error:
-        raise argparse.ArgumentTypeError(f"{value!r} is not YAML: {error}") from error
+    return name, YAML(typ="safe").load(value)
 
 
 def isolate(scratch):
@@ -110,7 +103,7 @@ def normalise(notebook):
 
 
 def main(arguments=None):
-    """Command line; returns the exit status."""
+    """Command line."""
     parser = argparse.ArgumentParser(prog="python -m pnn_utils.report.run")
     parser.add_argument("notebooks", nargs="*", type=Path, help="default: all, in order")
     parser.add_argument("--quick", action="store_true", help="run at the notebooks' defaults")
@@ -120,16 +113,11 @@ def main(arguments=None):
                         type=lambda where: ("scheduler", where),
                         help="where sweeps run: serial, processes, tcp://host:port")
     options = parser.parse_args(arguments)
-    changes = dict(options.set)
     for source in options.notebooks or sorted(files.SOURCES.glob("[0-9]*.py")):
         print(f"{source.stem} ...", flush=True)
-        try:
-            print(f"  wrote {run_notebook(source, options.quick, **changes)}", flush=True)
-        except Exception as error:  # whatever a notebook raises, its traceback in the message
-            print(f"{type(error).__name__}: {error}", file=sys.stderr)
-            return 1
-    return 0
+        target = run_notebook(source, options.quick, **dict(options.set))
+        print(f"  wrote {target}", flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
