@@ -22,8 +22,9 @@ def read_idx(path):
 
 
 def load_images(name, train=True):
-    """Load the training or test images of "mnist" or "fashion_mnist", uint8 of shape (n, 28, 28),
-    and their labels, int64 of shape (n,).
+    """Load training or test images (n, 28, 28), uint8, and labels (n,), int64.
+
+    name : "mnist" or "fashion_mnist"
 
     Raises
     ------

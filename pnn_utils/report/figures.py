@@ -27,8 +27,10 @@ def save_figure(fig, notebook, name):
 
 
 def folded_table(rows, *shown):
-    """Return a device's parameters, rows of `parameter_table`, as Markdown: those whose names are
-    in `shown`, about five, and all, folded away.
+    """Return a device's parameters as Markdown: those named in `shown`, and all, folded away.
+
+    rows : as `parameter_table` returns them
+    *shown : names of about five rows
     """
     head = "| parameter | value | unit | off at | source or reason |\n|---|---|---|---|---|"
     lines = {row.name: f"| `{row.name}` | {row.value:g} | {row.unit} | "
