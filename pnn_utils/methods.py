@@ -14,11 +14,12 @@ import copy
 import numpy as np
 import torch
 
+from pnn_utils import parts
 from pnn_utils.training import train
-from pnn_utils.twin import fit_twin
+from pnn_utils.twin import READINGS, fit_twin
 
-READINGS = 4  # of each row, to measure the noise
 SPREAD = 0.3  # by which the controls of a re-fit are moved, in logit of their range
+EDGES = torch.logit(torch.tensor([1e-4, 1 - 1e-4]))  # between which they start
 
 
 def pat(start, twin, device, x, y, *, seed, **schedule):
@@ -44,23 +45,18 @@ def mixed(start, twin, device, x, y, *, loss, states, seed, **schedule):
     model `in_silico`; loss on the device and states of the model is what remains of
     physics-aware training where only the last layer can be read.
     """
-    network = start(twin)
-    network, history = _trained("device", _Mixed(network, loss, states), device, x, y,
-                                _generator(seed), schedule)
-    return network.network, history
+    network, ways = start(twin).set_mode("device"), {"device": "pat", "model": "in_silico"}
+    history = train(_Mixed(network, ways[loss], ways[states]), x, y, device=device,
+                    generator=_generator(seed), **schedule)
+    return network, history
 
 
 class _Mixed(torch.nn.Module):
     """A network whose value is that of one mode and whose derivatives are those of another."""
 
-    def __init__(self, network, loss, states):
+    def __init__(self, network, value, path):
         super().__init__()
-        self.network = network
-        self.value, self.path = ({"device": "pat", "model": "in_silico"}[side]
-                                 for side in (loss, states))
-
-    def set_mode(self, mode):
-        self.network.set_mode(mode)
+        self.network, self.value, self.path = network, value, path
 
     def forward(self, x):
         with torch.no_grad():
@@ -116,18 +112,14 @@ def restandardise(network, x):
 def controls_around(network, device, x, copies, rng):
     """Return the controls that a network sends for the rows `x`, `copies` times, moved a little.
 
-    Each, v = low + (high - low) / (1 + exp(-z)), is moved by a normal step of z.
+    Each is moved by a normal step of the z that `Within` squashes into its range.
     """
     def moved(values, allowed):
-        low, high = (np.asarray(end, np.float32) for end in allowed)
-        width = high - low
-        share = (values.numpy() - low) / np.where(width > 0, width, 1)  # fixed ones have no width
-        z = torch.logit(torch.tensor(share).clamp(1e-4, 1 - 1e-4)).numpy()
+        z = parts.Within(*allowed).right_inverse(values).clamp(*EDGES).numpy()
         z = z + SPREAD * rng.standard_normal((copies, *z.shape))
-        there = low + width / (1 + np.exp(-z))
-        return there.reshape(-1, z.shape[-1]).astype(np.float32)
+        return parts.squashed(z, allowed).reshape(-1, z.shape[-1])
 
-    readings = [None, *network.set_mode("device").states(x)]
+    readings = [x, *network.set_mode("device").states(x)]
     passes = [(moved(network.controls(n, readings[n], x), device.input_range),
                moved(layer.theta.expand(len(x), -1), device.param_range))
               for n, layer in enumerate(network.layers)]

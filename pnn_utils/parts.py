@@ -8,20 +8,14 @@ import numpy as np
 import torch
 
 
-def extent(values, axis=0):
-    """Return largest minus smallest number of an array: 0 only where all are the same."""
-    largest = np.max(values, axis, initial=-np.inf)
-    return largest - np.min(values, axis, initial=np.inf)
-
-
 def beyond_float32(values):
     """Tell whether float32 would lose what some column of an array, (rows, ...), varies by.
 
-    Its sums over many rows round that off below the column's offset, and its squares leave the
-    range of float32 where it is very small or large.
+    Sums over many rows round it off below the column's offset, and the squares of very small or
+    large numbers leave the range of float32.
     """
     exact = np.asarray(values, np.float64)
-    varies = extent(exact)
+    varies = np.ptp(exact, 0)
     lost = (1e4 * varies < abs(exact.mean(0))) | (varies < 1e-15) | (varies > 1e15)
     return bool((lost & (varies > 0)).any())
 
@@ -38,7 +32,7 @@ def divisor(sd):
 
 def spread(values, axis=0):
     """Return what an array's deviations are divided by: see `divisor`."""
-    return np.where(extent(values, axis) > 0, values.std(axis), np.inf)
+    return np.where(np.ptp(values, axis) > 0, values.std(axis), np.inf)
 
 
 def sent(values, allowed):
@@ -50,18 +44,26 @@ def sent(values, allowed):
     return np.clip(values, *ends).astype(np.float64 if beyond_float32(ends) else np.float32)
 
 
+def squashed(z, allowed):
+    """Send any numbers into a range as `Within` does, and as a device takes them."""
+    low, high = (np.asarray(end, np.float64) for end in allowed)
+    return sent(low + (high - low) / (1 + np.exp(-z)), allowed)
+
+
 @contextlib.contextmanager
-def evaluating(model):
-    """Run a model without what only training does (dropout, batch statistics)."""
-    modules = model.modules() if isinstance(model, torch.nn.Module) else ()
-    modes = {part: part.training for part in modules}
-    try:
-        for part in modes:
-            part.training = False
+def changed(modules, name, value):
+    """Give an attribute of some modules another value for a while."""
+    with contextlib.ExitStack() as afterwards:
+        for module in modules:
+            afterwards.callback(setattr, module, name, getattr(module, name))
+            setattr(module, name, value)
         yield
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
+
+
+def evaluating(*models):
+    """Run models, for a while, without what only training does (dropout, batch statistics)."""
+    modules = [model.modules() for model in models if isinstance(model, torch.nn.Module)]
+    return changed(itertools.chain(*modules), "training", False)
 
 
 class Standardise(torch.nn.Module):
@@ -85,24 +87,20 @@ class Standardise(torch.nn.Module):
         self.register_buffer("sd", torch.ones(width))
         self.live = live
 
-    def statistics(self, values):
+    def measure(self, values):
+        """Take the constants from values, shape (..., columns); keep and return them."""
         over = 0 if self.mean.ndim else ()
         if beyond_float32(values.detach().cpu().reshape(-1, *self.mean.shape)):
             values = values.double()
-        low, high = values.amin(over), values.amax(over)
-        return (torch.where(low == high, low, values.mean(over)),
-                torch.where(low == high, 0, values.std(over)))
-
-    @torch.no_grad()
-    def measure(self, values):
-        for kept, found in zip((self.mean, self.sd), self.statistics(values), strict=True):
-            kept.copy_(found)
+        same = values.amin(over) == values.amax(over)
+        mean, sd = values.mean(over), torch.where(same, 0, values.std(over))
+        self.mean.copy_(mean.detach())
+        self.sd.copy_(sd.detach())
+        return mean, sd
 
     def forward(self, values, factor=1):
-        mean, sd = self.mean, self.sd
-        if self.live and self.training:
-            self.measure(values)
-            mean, sd = self.statistics(values)
+        live = self.live and self.training
+        mean, sd = self.measure(values) if live else (self.mean, self.sd)
         return factor * (values - mean) / divisor(sd)
 
 
@@ -143,12 +141,7 @@ class Clamp(Into):
 class Pool(torch.nn.Module):
     """Logits from readings, or their squares: sums, standardised, times one trainable factor.
 
-    Parameters
-    ----------
-    weights : torch.Tensor, shape (readings, classes)
-    squared : bool
-    live : bool
-        See `Standardise`.
+    The weights of the sums have shape (readings, classes).
     """
 
     def __init__(self, weights, squared=False, live=False):
@@ -160,9 +153,6 @@ class Pool(torch.nn.Module):
 
     def sums(self, readings):
         return (readings**2 if self.squared else readings) @ self.weights
-
-    def measure(self, readings):
-        self.standardise.measure(self.sums(readings))
 
     def forward(self, readings):
         return self.standardise(self.sums(readings), self.factor)

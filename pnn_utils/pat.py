@@ -47,16 +47,31 @@ class _PhysicsAware(torch.autograd.Function):
         return None, None, *(next(found) if need else None for need in needed)
 
 
-def _model_gradient(call, model, needed, grad_y, tensors):
-    """J^T g_y, for those inputs that need it."""
-    inputs = [x.detach().requires_grad_(need) for x, need in zip(tensors, needed, strict=True)]
-    leaves = [x for x in inputs if x.requires_grad]
-    if own := getattr(model, "pullback", None):  # a model with an adjoint of its own
-        found = call(own, tensors, grad_y, needed)
-        return [g for g, need in zip(found, needed, strict=True) if need], leaves
-    with torch.enable_grad():
-        y = _usable(call(model, inputs), grad_y)
-    return torch.autograd.grad(y, leaves, grad_y.to(y), allow_unused=True), leaves
+class _ModelGradient(torch.autograd.Function):
+    """J^T g_y, for those inputs that need it; an error where it is differentiated again.
+
+    (torch's once_differentiable can give a silent zero.)
+    """
+
+    @staticmethod
+    def forward(call, model, needed, grad_y, *tensors):
+        inputs = [x.detach().requires_grad_(need) for x, need in zip(tensors, needed, strict=True)]
+        leaves = [x for x in inputs if x.requires_grad]
+        with torch.enable_grad():
+            y = _usable(call(model, inputs), grad_y)
+        found = torch.autograd.grad(y, leaves, grad_y.to(y), allow_unused=True)
+        if all(g is None for g in found):
+            raise RuntimeError("the model's output depends on none of the inputs that need "
+                               "gradients: is every step of the model differentiable?")
+        pairs = zip(found, leaves, strict=True)
+        return tuple(torch.zeros_like(x) if g is None else g for g, x in pairs)
+
+    setup_context = staticmethod(lambda ctx, inputs, output: None)
+
+    @staticmethod
+    def backward(ctx, *grads):
+        raise RuntimeError("physics-aware functions can be differentiated only once: nothing "
+                           "stands in for the device's second derivative")
 
 
 # --- Layers --------------------------------------------------------------------------------------
@@ -105,7 +120,7 @@ class Physical(torch.nn.Module):
         # Autocast makes half precision: no device takes it, and float32 holds the same numbers.
         controls = [c.float() if c.dtype.itemsize < 4 else c for c in (x, theta)]
         if self.mode == "in_silico":
-            return _call_frozen(self.parts[1], *controls).to(x.dtype)
+            return self.parts[1](*controls).to(x.dtype)
         with torch.set_grad_enabled(self.mode == "pat" and torch.is_grad_enabled()):
             return physics_aware(*self.parts)(*controls).to(x.dtype)
 
@@ -134,14 +149,6 @@ class PhysicalLayer(Physical):
     def forward(self, x):
         """Return (batch, output_dim) for data controls of shape (batch, input_dim)."""
         return super().forward(x, self.theta if self.shared else self.theta.expand(len(x), -1))
-
-
-def _call_frozen(model, x, theta):
-    """Call a model such that gradients reach x and theta but never the model's own parameters."""
-    if isinstance(model, torch.nn.Module) and any(p.requires_grad for p in model.parameters()):
-        frozen = {name: parameter.detach() for name, parameter in model.named_parameters()}
-        return torch.func.functional_call(model, frozen, (x, theta))
-    return model(x, theta)
 
 
 def _require_floats(name, value, *dims):
@@ -180,26 +187,6 @@ def _usable(y, grad_y):
     return y if y.requires_grad else y.detach().requires_grad_()
 
 
-class _ModelGradient(torch.autograd.Function):
-    """Differentiated again, an error; torch's once_differentiable can give a silent zero."""
-
-    @staticmethod
-    def forward(call, model, needed, grad_y, *tensors):
-        found, leaves = _model_gradient(call, model, needed, grad_y, tensors)
-        if all(g is None for g in found):
-            raise RuntimeError("the model's output depends on none of the inputs that need "
-                               "gradients: is every step of the model differentiable?")
-        pairs = zip(found, leaves, strict=True)
-        return tuple(torch.zeros_like(x) if g is None else g for g, x in pairs)
-
-    setup_context = staticmethod(lambda ctx, inputs, output: None)
-
-    @staticmethod
-    def backward(ctx, *grads):
-        raise RuntimeError("physics-aware functions can be differentiated only once: nothing "
-                           "stands in for the device's second derivative")
-
-
 # --- vmap ----------------------------------------------------------------------------------------
 
 def _one_by_one(function, info, in_dims, *inputs):
@@ -229,8 +216,8 @@ def _take_tensors(args, kwargs):
             raise TypeError(f"argument {name!r} is a {type(value).__name__} that holds tensors, "
                             "which would get no gradient: pass each as an argument of its own")
 
-    def call(function, values, *first):
+    def call(function, values):
         filled = others | dict(zip(names, values, strict=True))
-        return function(*first, *[filled.pop(i) for i in range(size)], **filled)
+        return function(*[filled.pop(i) for i in range(size)], **filled)
 
     return tensors, call

@@ -1,15 +1,14 @@
 """One training loop for every network: Adam, cosine schedule, history, a checkpoint beside it."""
 
-import contextlib
 import math
 from pathlib import Path
 
 import joblib
-import numpy as np
 import torch
 from tqdm import tqdm  # the plain bar heeds TQDM_DISABLE, which keeps bars out of outputs
 
 from pnn_utils.files import load_tensors, save_tensors
+from pnn_utils.parts import changed, evaluating
 from pnn_utils.pat import Physical
 
 WARMUP = 0.05  # share of the epochs
@@ -22,29 +21,26 @@ def accuracy(network, x, y, portion=None):
     The network and its models judge as they would be used, in torch's eval mode, `portion` rows
     at once (default: all). Afterwards all is as it was, in this function and the next two.
     """
-    wholes = [network, *(layer.parts[1] for layer in _physical(network))]
-    parts = [part for whole in wholes if isinstance(whole, torch.nn.Module)
-             for part in whole.modules()]
-    with _changed(parts, "training", False):
+    with evaluating(network, *(layer.parts[1] for layer in _physical(network))):
         logits = torch.cat([network(rows) for rows in x.split(portion or len(x))])
     return (logits.argmax(-1) == y).sum().item() / len(y)
 
 
 def accuracy_on_device(network, x, y):
     """Return the accuracy with every physical layer on the device."""
-    with _changed(_physical(network), "mode", "device"):
+    with changed(_physical(network), "mode", "device"):
         return accuracy(network, x, y)
 
 
 def accuracy_on_model(network, x, y):
     """Return the accuracy with every physical layer on its model."""
-    with _changed(_physical(network), "mode", "in_silico"):
+    with changed(_physical(network), "mode", "in_silico"):
         return accuracy(network, x, y, 1000)  # 5,000 images at once take a gigabyte
 
 
 def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=None, validate=None,
-          device=None, checkpoint=None, checkpoint_every=1, augment=None, late_augment=None,
-          late_epochs=0, clip=math.inf):
+          device=None, checkpoint=None, augment=None, late_augment=None, late_epochs=0,
+          clip=math.inf):
     """Train a network with cross-entropy, Adam and a cosine schedule with linear warm-up.
 
     Parameters
@@ -90,11 +86,10 @@ def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=No
     generator = generator or torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
     kept = checkpoint and Checkpoint(
-        checkpoint, network, optimizer, generator, device, x, y, epochs=epochs,
-        learning_rate=learning_rate, batch_size=batch_size, late_epochs=late_epochs,
-        clip=clip)
+        checkpoint, network, optimizer, generator, device, x, y, epochs=epochs, clip=clip,
+        learning_rate=learning_rate, batch_size=batch_size, late_epochs=late_epochs)
     history = kept.resume() if kept else []
-    saved, n, size = len(history), len(x), batch_size or len(x)
+    n, size = len(x), batch_size or len(x)
     batches = math.ceil(n / size)
     try:
         for epoch in tqdm(range(len(history), epochs), leave=False):
@@ -118,16 +113,16 @@ def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=No
             row = {"epoch": epoch, "learning_rate": rate, "loss": total / n}
             if device is not None:
                 row |= {"passes": device.passes, **getattr(device, "events", {})}
-            row |= validate(network) if validate else {}
-            history.append({name: _number(name, value) for name, value in row.items()})
-            if kept and ((epoch + 1) % checkpoint_every == 0 or epoch + 1 == epochs):
+            if validate:
+                row |= {name: float(value) for name, value in validate(network).items()}
+            history.append(row)
+            if kept:
                 kept.save(history)
-                saved = epoch + 1
     except BaseException as error:
         if kept:
             kept.put_back()
             error.add_note(f"Training stopped after {len(history)} whole epochs of {epochs}; "
-                           f"{checkpoint} holds {saved} of them, and the same call goes on there.")
+                           f"the same call goes on from {checkpoint}.")
         raise
     return history
 
@@ -170,25 +165,18 @@ class Checkpoint:
                      in self.settings.items() if run["settings"].get(name) != value]
             if other:
                 raise ValueError(f"it belongs to a run with other {', '.join(other)}")
-            return self._take_over(tensors, run)
+            self.network.load_state_dict(_part(tensors, "network"))
+            optimizer = self.optimizer.state_dict()
+            moments = {n: _part(tensors, n) for n in optimizer["param_groups"][0]["params"]}
+            self.optimizer.load_state_dict(optimizer | {"state": moments})
+            self.generator.set_state(tensors["random:batches"])
+            torch.set_rng_state(tensors["random:rest"])  # of dropout, for instance
+            if self.device is not None:
+                self.device.load_state_dict(run["device"])
+            return list(run["history"])
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(f"{self.path} is not a readable checkpoint of this run ({error}); "
                              "remove it to start again") from error
-
-    def _take_over(self, tensors, run):
-        parts = {}
-        for key, value in tensors.items():
-            part, name = key.split(":", 1)
-            parts.setdefault(part, {})[name] = value
-        self.network.load_state_dict(parts.pop("network"))
-        random = parts.pop("random")
-        self.generator.set_state(random["batches"])
-        torch.set_rng_state(random["rest"])  # of dropout, for instance
-        moments = {int(n): values for n, values in parts.items()}
-        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
-        if self.device is not None:
-            self.device.load_state_dict(run["device"])
-        return list(run["history"])
 
     def put_back(self):
         """Return network and generator to their start, so that the same call is the same run."""
@@ -211,26 +199,13 @@ class Devices(list):
             device.load_state_dict(state)
 
 
+def _part(tensors, name):
+    return {key.removeprefix(f"{name}:"): value for key, value in tensors.items()
+            if key.startswith(f"{name}:")}
+
+
 def _physical(network):
     return [part for part in network.modules() if isinstance(part, Physical)]
-
-
-@contextlib.contextmanager
-def _changed(parts, name, value):
-    """Give an attribute of some modules another value for a while."""
-    with contextlib.ExitStack() as afterwards:
-        for part in parts:
-            afterwards.callback(setattr, part, name, getattr(part, name))
-            setattr(part, name, value)
-        yield
-
-
-def _number(name, value):
-    """Return an entry of the history as a checkpoint can keep it; NaN is a number, None is not."""
-    found = np.asarray(value.tolist() if torch.is_tensor(value) else value)
-    if found.size != 1 or found.dtype.kind not in "biuf":
-        raise TypeError(f"{name}, for the history, is {value!r}; expected one number")
-    return found.item()
 
 
 def _schedule(progress):

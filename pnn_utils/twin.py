@@ -10,7 +10,6 @@ import torch
 
 from pnn_utils import parts
 from pnn_utils.files import load_tensors, save_tensors, write_json
-from pnn_utils.parts import Standardise, linears, through
 
 PATIENCE = 8  # epochs without a lower validation error before a fit stops
 HELD_OUT = 0.1  # share of the pairs for that error
@@ -25,8 +24,8 @@ class Perceptron(torch.nn.Module):
         self.settings = {"input_dim": input_dim, "param_dim": param_dim, "output_dim": output_dim,
                          "hidden": list(hidden)}
         widths = (input_dim + param_dim, *hidden, output_dim)
-        self.layers = linears(widths, generator)
-        self.controls, self.outputs = (Standardise(widths[end]) for end in (0, -1))
+        self.layers = parts.linears(widths, generator)
+        self.controls, self.outputs = (parts.Standardise(widths[end]) for end in (0, -1))
 
     @property
     def output_sd(self):
@@ -40,16 +39,15 @@ class Perceptron(torch.nn.Module):
     def forward(self, x, theta):
         """Return the predicted reading, shape (n, output_dim), in the device's output unit."""
         controls = self.controls(torch.cat([x, theta], dim=-1)).to(self.layers[0].weight)
-        found = through(self.layers, controls, torch.nn.functional.silu)
+        found = parts.through(self.layers, controls, torch.nn.functional.silu)
         return found * self.outputs.sd + self.outputs.mean
 
 
 def random_controls(device, n, rng):
     """Draw controls uniformly over the device's ranges: x (n, input_dim), theta (n, param_dim)."""
-    def draw(allowed, width):
-        return parts.sent(rng.uniform(*allowed, (n, width)), allowed)
-
-    return draw(device.input_range, device.input_dim), draw(device.param_range, device.param_dim)
+    ranges = (device.input_range, device.input_dim), (device.param_range, device.param_dim)
+    return tuple(parts.sent(rng.uniform(*allowed, (n, width)), allowed)
+                 for allowed, width in ranges)
 
 
 def noise_variance(device, x, theta, repeats):
@@ -63,7 +61,7 @@ def explained(error, measured):
 
     In an output that is constant nothing is to be explained, as in one of noise only: 0.
     """
-    varies = parts.extent(measured) > 0
+    varies = np.ptp(measured, 0) > 0
     return np.where(varies, 1 - error / np.where(varies, measured.var(0), 1), 0)
 
 
@@ -106,7 +104,7 @@ def fit_twin(device, x, theta, y, *, twin=None, hidden=(256, 256), epochs=30, ba
     valid, train = order.tensor_split([max(1, int(len(order) * HELD_OUT))])
     if not refit:
         twin.standardise(x[train], theta[train], y[train])
-    twin.requires_grad_(True)
+    twin.requires_grad_(True).train()
     scale = parts.divisor(torch.as_tensor(twin.output_sd))
 
     def error(rows):
@@ -115,7 +113,6 @@ def fit_twin(device, x, theta, y, *, twin=None, hidden=(256, 256), epochs=30, ba
     optimizer = torch.optim.Adam(twin.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     history, best, best_epoch, best_weights = [], np.inf, 0, None
-    twin.train()
     for epoch in range(epochs):
         total = 0.0
         for rows in train[torch.randperm(len(train), generator=generator)].split(batch_size):
@@ -142,16 +139,14 @@ def fit_twin(device, x, theta, y, *, twin=None, hidden=(256, 256), epochs=30, ba
 def judge_twin(twin, device, x, theta):
     """Return ``r2`` against one reading and its noise ``floor``, per output; 5 readings a row.
 
-    Outputs that did not vary have 0 for both and are listed as ``constant``, if there are any.
+    Outputs that did not vary have 0 for both.
     """
     y, kind = parts.precise(device(x, theta)), precision(twin)
     noise = noise_variance(device, x, theta, READINGS)
     with torch.no_grad(), parts.evaluating(twin):
         predicted = twin(torch.tensor(x, dtype=kind), torch.tensor(theta, dtype=kind)).numpy()
     error = ((predicted - y) ** 2).mean(0)
-    judged = {"r2": explained(error, y), "floor": explained(noise, y)}
-    constant = np.flatnonzero(parts.extent(y) == 0).tolist()
-    return {**judged, "constant": constant} if constant else judged
+    return {"r2": explained(error, y), "floor": explained(noise, y)}
 
 
 def gradient_quality(device, model, x, theta, rng, step=0.05):
@@ -172,28 +167,20 @@ def gradient_quality(device, model, x, theta, rng, step=0.05):
     share of their ranges. Returned are cosine, standard_error (jackknife over rows) and passes,
     4 a row. Readings that do not stand out of the noise are a ValueError.
     """
-    shared, theta = np.ndim(theta) == 1, np.broadcast_to(theta, (len(x), device.param_dim))
-    centres, moves, ends = [], [], []
-    for values, allowed in ((x, device.input_range), (theta, device.param_range)):
-        low, high = (np.asarray(end, np.float64) for end in allowed)
-        width = high - low
-        inner = [end.astype(values.dtype) for end in (low + step * width, high - step * width)]
-        centres.append(np.clip(values, *inner).astype(np.float64))
-        moves.append(step * width * rng.choice([-1.0, 1.0], np.shape(values)))
-        ends.append([np.clip(centres[-1] + sign * moves[-1], low, high) for sign in (1, -1)])
-    readings = [[device(*end) for end in zip(*ends, strict=True)] for _ in range(2)]
+    controls = (x, device.input_range), (theta, device.param_range)
+    centres, moves, up, down = zip(*(_moved(*part, step, rng) for part in controls), strict=True)
+    readings = [(device(*up), device(*down)) for _ in range(2)]
     size = parts.spread(readings[0][0])
     cotangent = rng.standard_normal((len(size), len(x))).T / size
     first, second = (((up - down) * cotangent).sum(1) / (2 * step) for up, down in readings)
 
-    inputs = [torch.tensor(c, dtype=precision(model), requires_grad=True) for c in centres]
+    inputs = [torch.tensor(u, dtype=precision(model), requires_grad=True) for u in centres]
     with parts.evaluating(model):
-        y = (torch.cat([model(row[None], own) for row, own in zip(*inputs, strict=True)])
-             if shared else model(*inputs))
+        y = model(*inputs)
         gradients = torch.autograd.grad(y, inputs, torch.tensor(cotangent).to(y),
                                         materialize_grads=True)
-    of_model = sum((g.double().numpy() * move / step).sum(1)
-                   for g, move in zip(gradients, moves, strict=True))
+    of_model = sum((gradient.double().numpy() * move / step).sum(1)
+                   for gradient, move in zip(gradients, moves, strict=True))
 
     products = np.stack([of_model * (first + second) / 2, of_model * of_model, first * second])
     total = products.sum(1, keepdims=True)
@@ -204,6 +191,15 @@ def gradient_quality(device, model, x, theta, rng, step=0.05):
     cosine, left_out = (mp / np.sqrt(mm * pp) for mp, mm, pp in (total, without))
     error = np.sqrt((len(x) - 1) / len(x) * ((left_out - left_out.mean()) ** 2).sum())
     return {"cosine": cosine.item(), "standard_error": float(error), "passes": 4 * len(x)}
+
+
+def _moved(values, allowed, step, rng):
+    """Return controls, moves of a step of their range each way, and where these lead, in range."""
+    low, high = (np.asarray(end, np.float64) for end in allowed)
+    size = step * (high - low)
+    centre = np.clip(values, low + size, high - size, dtype=values.dtype).astype(np.float64)
+    move = size * rng.choice([-1.0, 1.0], values.shape)
+    return centre, move, *(np.clip(centre + way, low, high) for way in (move, -move))
 
 
 def save_twin(path, twin, made):
@@ -222,20 +218,14 @@ def load_twin(path, device, kind=Perceptron):
         If there is no such file; if it is damaged, or holds no twin of this kind and shape.
     """
     weights, about = load_tensors(path)
+    dimensions = {name: getattr(device, name) for name in ("input_dim", "param_dim", "output_dim")}
     try:
-        held, settings = about["twin"]["kind"], dict(about["twin"]["settings"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} holds no twin; it says of itself {about!r:.200}") from error
-    if held != kind.__name__:
-        raise ValueError(f"{path} holds a {held}; expected a {kind.__name__}")
-    expected = {name: getattr(device, name) for name in ("input_dim", "param_dim", "output_dim")}
-    if settings | expected != settings:
-        raise ValueError(f"{path} holds a twin with {settings}; the device has {expected}")
-    try:
-        twin = kind(**settings)
-        if any(value.dtype == torch.float64 for value in weights.values()):
-            twin.double()
-        twin.load_state_dict(weights)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"{path} does not hold a whole {held}: {error}") from error
+        held = about["twin"]
+        fitting = {"kind": kind.__name__, "settings": held["settings"] | dimensions}
+        if held != fitting:
+            raise ValueError(f"it holds {held}; expected {fitting}")
+        twin = kind(**held["settings"])
+        twin.load_state_dict(weights, assign=True)  # in the precision that it was fitted in
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} holds no twin of this device: {error!r}") from error
     return twin.requires_grad_(False).eval()

@@ -144,19 +144,16 @@ def test_a_dead_pixel_leaves_a_twin_of_the_others_as_good(unit, stuck):
     device, fresh = Bench(unit, stuck=stuck), pairs(Bench(), 200, 1)[:2]
     twin = fitted(device)
     judged = judge_twin(twin, device, *fresh)
-    assert judged["constant"] == list(stuck) and np.isfinite(judged["floor"]).all()
     assert all(judged[name][n] == 0 for n in stuck for name in ("r2", "floor"))
     alive = [n for n in range(WIDTH) if n not in stuck]
     assert judged["r2"][alive].min() > 0.8 and judged["floor"][alive].min() > 0.99
     with torch.no_grad():
         predicted = twin(*map(torch.tensor, fresh))
     for n, value in stuck.items():
-        assert (predicted[:, n] == torch.tensor(value, dtype=predicted.dtype)).all()
+        assert predicted[:, n].numpy() == pytest.approx(value, rel=1e-6)
 
 
-def test_a_judgement_names_constant_outputs_only_where_there_are_some():
-    judged = judge_twin(fitted(Bench(), epochs=1), Bench(), *pairs(Bench(), 50)[:2])
-    assert set(judged) == {"r2", "floor"}
+def test_in_a_constant_output_nothing_is_to_be_explained():
     assert (explained(np.zeros(2), np.array([[0.1, 1], [0.1, 2], [0.1, 3]])) == [0, 1]).all()
 
 
@@ -415,9 +412,15 @@ def shg_and_equations():
 
 
 def oscillators_and_equations():
-    device, rng = Oscillators(n_oscillators=5, n_read=3), np.random.default_rng(0)
-    x, theta = rng.uniform(-1, 1, (200, 5)), rng.uniform(-1, 1, device.param_dim)
-    return device, OscillatorModel(5, 3), x.astype(np.float32), theta.astype(np.float32)
+    """Its model takes one theta a batch, so that every row is a batch."""
+    device, model = Oscillators(n_oscillators=5, n_read=3), OscillatorModel(5, 3)
+    rng = np.random.default_rng(0)
+    x, theta = (rng.uniform(-1, 1, (200, n)).astype(np.float32) for n in (5, device.param_dim))
+
+    def row_by_row(x, theta):
+        return torch.cat([model(row[None], own) for row, own in zip(x, theta, strict=True)])
+
+    return device, row_by_row, x, theta
 
 
 @pytest.mark.parametrize("make", [plate_and_twin, circuit_and_twin, shg_and_equations,

@@ -4,7 +4,6 @@ import numpy as np
 import torch
 
 from pnn_utils import parts
-from pnn_utils.parts import Clamp, Pool, Standardise, Within, check_choice, windows
 from pnn_utils.pat import PhysicalLayer
 from pnn_utils.systems.base import check_whole
 
@@ -32,6 +31,17 @@ class Network(torch.nn.Module):
             layer.mode = mode
         return self
 
+    @torch.no_grad()
+    def calibrate(self, x):
+        """Measure all constants that standardise, from one pass a layer and training input.
+
+        Without it differences shrink from layer to layer until noise covers them (layer-sequential
+        unit-variance initialisation: Mishkin and Matas, ICLR 2016).
+        """
+        constants = [part for part in self.modules() if isinstance(part, parts.Standardise)]
+        with parts.changed(constants, "live", True), parts.changed(constants, "training", True):
+            self(x)
+
 
 class Chain(Network):
     """Pass after pass through one device; the last reading, pooled, gives the logits.
@@ -46,8 +56,8 @@ class Chain(Network):
     scale, offset, theta : torch.Tensor, one row a layer
         Where a, b and theta start, theta before a sigmoid squashes it into the device's range.
     squash : `Within` or `Clamp`
-    standardise : list of n_layers + 1 `Standardise`
-        Of the input and of each layer's reading.
+    standardise : list of one `Standardise` a layer
+        Of the input and of each reading but the last.
     readout : `Pool`
     order : list of one torch.Tensor a layer, optional
         Which element of s_n goes to each control: wiring, not arithmetic.
@@ -62,7 +72,7 @@ class Chain(Network):
         self.scale, self.offset = torch.nn.Parameter(scale), torch.nn.Parameter(offset)
         self.skip = torch.nn.Parameter(torch.zeros_like(scale[1:])) if skip else None
         self.register_buffer("order", torch.stack(order) if order else None)
-        self.squash, within = squash(*device.input_range), Within(*device.param_range)
+        self.squash, within = squash(*device.input_range), parts.Within(*device.param_range)
         self.standardise = torch.nn.ModuleList(standardise)
         self.readout, self.layers = readout, torch.nn.ModuleList()
         for start in theta:
@@ -70,23 +80,9 @@ class Chain(Network):
             torch.nn.utils.parametrize.register_parametrization(layer, "theta", within)
             self.layers.append(layer)
 
-    @torch.no_grad()
-    def calibrate(self, x):
-        """Measure all constants that standardise, from one pass a layer and training input.
-
-        Without it differences shrink from layer to layer until noise covers them (layer-sequential
-        unit-variance initialisation: Mishkin and Matas, ICLR 2016).
-        """
-        signal = x
-        for n, layer in enumerate(self.layers):
-            self.standardise[n].measure(signal)
-            signal = layer(self.controls(n, signal, x))
-        self.standardise[-1].measure(signal)
-        self.readout.measure(signal)
-
     def controls(self, n, signal, x):
-        """Return u_n, (rows, input_dim), from y_(n-1), unless n is 0, and the input."""
-        standard = self.standardise[n](signal if n else x)
+        """Return u_n, (rows, input_dim), from y_(n-1), or x where n is 0, and the input x."""
+        standard = self.standardise[n](signal)
         if self.order is not None:
             standard = standard[:, self.order[n]]
         z = self.scale[n] * standard + self.offset[n]
@@ -96,31 +92,25 @@ class Chain(Network):
 
     def states(self, x):
         """Return the list of y_n, shape (rows, output_dim) each, in the device's unit."""
-        states = []
+        states = [x]
         for n, layer in enumerate(self.layers):
-            states.append(layer(self.controls(n, states[-1] if n else None, x)))
-        return states
+            states.append(layer(self.controls(n, states[-1], x)))
+        return states[1:]
 
     def forward(self, x):
         """Return logits, shape (rows, n_classes), for inputs of shape (rows, features)."""
         return self.readout(self.states(x)[-1])
 
 
-class Wired(Standardise):
+class Wired(parts.Standardise):
     """Standardise features, and send each to a few neighbouring channels."""
 
     def __init__(self, n_features, n_channels):
         super().__init__(n_features)
-        wiring = torch.arange(n_channels) * n_features // n_channels
-        self.register_buffer("wiring", wiring, persistent=False)
+        self.wiring = torch.arange(n_channels) * n_features // n_channels
 
     def forward(self, features, factor=1):
         return factor * super().forward(features)[:, self.wiring]
-
-
-def blocks_of(sign, cut, width):
-    """Return `sign` for the channels before `cut` and -`sign` for the others, (..., width)."""
-    return torch.where(torch.arange(width) < cut, sign, -sign)
 
 
 def spectral_chain(device, model, n_features, n_classes, n_layers, generator, *, skip=True,
@@ -147,14 +137,14 @@ def spectral_chain(device, model, n_features, n_classes, n_layers, generator, *,
         sign = torch.randint(0, 2, (1 if blocks else width,), generator=generator) * 2.0 - 1
         if blocks:
             cut = torch.randint(width // 4, width - width // 4 + 1, (1,), generator=generator)
-            sign = blocks_of(sign, cut, width)
+            sign = torch.where(torch.arange(width) < cut, sign, -sign)
         scale.append(sign)
         offset.append(BRIGHTNESS + 0.3 * torch.randn(width, generator=generator))
         theta.append(BRIGHTNESS + torch.randn(device.param_dim, generator=generator))
-    standardise = (Standardise(device.output_dim, live) for _ in scale)
-    return Chain(device, model, *map(torch.stack, (scale, offset, theta)), Within,
-                 [Wired(n_features, width), *standardise],
-                 Pool(windows(device.output_dim, n_classes), live=live), skip=skip, mode=mode)
+    readings = (parts.Standardise(device.output_dim, live) for _ in scale[1:])
+    pool = parts.Pool(parts.windows(device.output_dim, n_classes), live=live)
+    return Chain(device, model, *map(torch.stack, (scale, offset, theta)), parts.Within,
+                 [Wired(n_features, width), *readings], pool, skip=skip, mode=mode)
 
 
 def waveform_chain(device, model, n_classes, n_layers, generator, *, readout="mean",
@@ -170,18 +160,18 @@ def waveform_chain(device, model, n_classes, n_layers, generator, *, readout="me
     shuffle : bool
         Send the samples to each layer in a random order of its own, drawn once.
     """
-    check_choice("readout", readout, "mean", "power")
+    parts.check_choice("readout", readout, "mean", "power")
     samples = device.input_dim
     check_whole(1, device.output_dim, n_classes=n_classes)
     check_whole(1, n_layers=n_layers)
     scale = LOUDNESS * torch.randn(n_layers, samples, generator=generator)
     offset = 0.3 * LOUDNESS * torch.randn(n_layers, samples, generator=generator)
     order = [torch.randperm(samples, generator=generator) for _ in scale] if shuffle else None
-    window = windows(device.output_dim, n_classes)
-    return Chain(device, model, scale, offset, torch.zeros(n_layers, device.param_dim), Clamp,
-                 [Standardise() for _ in range(n_layers + 1)],
-                 Pool(window / window.sum(0), squared=readout == "power"), order=order,
-                 skip=skip, mode=mode)
+    window = parts.windows(device.output_dim, n_classes)
+    pool = parts.Pool(window / window.sum(0), squared=readout == "power")
+    return Chain(device, model, scale, offset, torch.zeros(n_layers, device.param_dim),
+                 parts.Clamp, [parts.Standardise() for _ in scale], pool, order=order, skip=skip,
+                 mode=mode)
 
 
 def signal_like_controls(device, n, depth, rng, blocks=False):
@@ -191,24 +181,22 @@ def signal_like_controls(device, n, depth, rng, blocks=False):
     theta, shapes (n * depth, input_dim) and (n * depth, param_dim); see `sent`. `blocks`: of a
     chain that starts so.
     """
-    def squash(z, low, high):
-        return parts.sent(low + (high - low) / (1 + np.exp(-z)), (low, high))
-
-    signal, passes = rng.uniform(-1.7, 1.7, (n, device.input_dim)), []
+    width, passes = device.input_dim, []
+    signal = rng.uniform(-1.7, 1.7, (n, width))
     for layer in range(depth):
         if layer:
             y = parts.precise(device(*passes[-1]))
             signal = (y - y.mean(0)) / parts.spread(y)
         # A broad draw a row: wider than a network starts, so that training stays inside.
-        scale, offset = rng.normal(0, 1, (2, n, device.input_dim))
+        scale, offset = rng.normal(0, 1, (2, n, width))
         if blocks:
-            width, sign = device.input_dim, torch.tensor(rng.choice([-1.0, 1.0], (n, 1)))
-            cut = torch.tensor(rng.integers(width // 4, width - width // 4 + 1, (n, 1)))
-            common = blocks_of(sign, cut, width).numpy() * rng.uniform(0.3, 2, (n, 1))
-            scale = 0.7 * scale + common
+            sign = rng.choice([-1.0, 1.0], (n, 1))
+            cut = rng.integers(width // 4, width - width // 4 + 1, (n, 1))
+            signs = np.where(np.arange(width) < cut, sign, -sign)
+            scale = 0.7 * scale + signs * rng.uniform(0.3, 2, (n, 1))
         theta = rng.normal(BRIGHTNESS, 1.5, (n, device.param_dim))
-        x = squash(scale * signal + offset + BRIGHTNESS, *device.input_range)
-        passes.append((x, squash(theta, *device.param_range)))
+        x = parts.squashed(scale * signal + offset + BRIGHTNESS, device.input_range)
+        passes.append((x, parts.squashed(theta, device.param_range)))
     return tuple(map(np.concatenate, zip(*passes, strict=True)))
 
 
@@ -217,16 +205,14 @@ def waveform_like_controls(device, images, depth, rng):
 
     The images have shape (n, samples); passes and what is returned: see `signal_like_controls`.
     """
-    clamp, rows, passes = Clamp(*device.input_range), (len(images), 1), []
-    middle = parts.sent(np.add(*device.param_range) / 2, device.param_range)
-    theta = np.full((len(images), device.param_dim), middle)
+    clamp, rows, passes = parts.Clamp(*device.input_range), (len(images), 1), []
+    theta = parts.squashed(np.zeros((len(images), device.param_dim)), device.param_range)
     for layer in range(depth):
         signal = parts.precise(device(*passes[-1]) if layer else images)
         # Rows differ in how hard and how lopsided they drive, more widely than at the start.
         hardness, bias = rng.uniform(0.3, 3, rows), rng.normal(0, 1, rows)
         scale, offset = rng.normal(0, 1, (2, *signal.shape))
-        size = parts.spread(signal, None)
-        z = hardness * scale * (signal - signal.mean()) / size + 0.5 * offset + bias
-        x = clamp(torch.tensor(LOUDNESS * z, dtype=torch.float32)).numpy()
-        passes.append((x, theta))
+        scaled = hardness * scale * (signal - signal.mean()) / parts.spread(signal, None)
+        drive = LOUDNESS * (scaled + 0.5 * offset + bias)
+        passes.append((clamp(torch.tensor(drive, dtype=torch.float32)).numpy(), theta))
     return tuple(map(np.concatenate, zip(*passes, strict=True)))

@@ -8,7 +8,7 @@ import torch
 from pnn_utils.networks.chain import Network
 from pnn_utils.parts import Into, Pool, Standardise, check_choice, divisor, linear, windows
 from pnn_utils.pat import Physical
-from pnn_utils.systems.base import check_whole
+from pnn_utils.systems.base import check_whole, ends
 
 # Mean and root mean square deviation of a row's controls, in the range from 0 to 1.
 MIDDLE, SPREAD = 0.6, 0.3
@@ -38,14 +38,12 @@ class Hybrid(Network):
             raise ValueError(f"there are {len(devices)} devices and {len(models)} models; "
                              "expected as many, at least one, all of the same dimensions")
         self.split, outputs = devices[0].input_dim, len(devices) * devices[0].output_dim
-        check_whole(1, n_inputs=n_inputs)
         check_whole(1, outputs, n_classes=n_classes)
         check_choice("bound", bound, "clip", "largest", "sigmoid")
         check_choice("readout", readout, "linear", "parts")
-        ends = [[np.concatenate([np.broadcast_to(d.input_range[end], d.input_dim),
-                                 np.broadcast_to(d.param_range[end], d.param_dim)])
-                 for d in devices] for end in (0, 1)]
-        self.bound, self.into = bound, Into(*np.array(ends, np.float64))
+        ranges = [np.hstack([ends("input_range", d.input_range, d.input_dim),
+                             ends("param_range", d.param_range, d.param_dim)]) for d in devices]
+        self.bound, self.into = bound, Into(*np.stack(ranges, 1))
         self.feed = torch.nn.Linear(n_inputs, len(devices) * (self.split + devices[0].param_dim))
         torch.nn.init.normal_(self.feed.weight, std=1 / math.sqrt(n_inputs), generator=generator)
         torch.nn.init.zeros_(self.feed.bias)
@@ -74,12 +72,6 @@ class Hybrid(Network):
         data, theta = self.controls(x).tensor_split([self.split], 2)
         return torch.cat([layer(data[:, n].contiguous(), theta[:, n].contiguous())
                           for n, layer in enumerate(self.layers)], 1)
-
-    @torch.no_grad()
-    def calibrate(self, x):
-        """Measure the constants that standardise, from one pass a training row and device."""
-        part = self.readout if isinstance(self.readout, Pool) else self.readout[0]
-        part.measure(self.outputs(x))
 
     def forward(self, x):
         """Return logits, shape (rows, n_classes), for inputs of shape (rows, n_inputs)."""

@@ -38,9 +38,6 @@ class Oscillating(Network):
     def __init__(self, devices, models, arrange, generator, *, mode="pat", bound=None, factor=1.0,
                  n_pixels=784):
         super().__init__()
-        if len(devices) != 2 or len(models) != 2:
-            raise ValueError(f"there are {len(devices)} devices and {len(models)} models; "
-                             "expected two each")
         (first, second), (n_tiles, n_each) = devices, arrange(torch.zeros(1, n_pixels)).shape[1:]
         self.between = n_tiles * first.output_dim
         check_whole(1, first.input_dim, pixels_of_a_tile=n_each)
@@ -51,8 +48,8 @@ class Oscillating(Network):
             scale = bound or 1 / math.sqrt(size)
             square = scale * (2 * torch.rand(size, size, generator=generator) - 1)
             drives = scale * (2 * torch.rand(size, generator=generator) - 1)
-            rows, columns = torch.triu_indices(size, size, 1)
-            theta = torch.cat([(square[rows, columns] + square[columns, rows]) / 2, drives])
+            upper = tuple(torch.triu_indices(size, size, 1))
+            theta = torch.cat([(square + square.T)[upper] / 2, drives])
             check_whole(len(theta), len(theta), param_dim=device.param_dim)
             self.layers.append(PhysicalLayer(device, model, theta, mode, shared=True))
         self.factor = torch.nn.Parameter(torch.tensor(float(factor)))
