@@ -19,7 +19,7 @@ from pnn_utils.training import train
 from pnn_utils.twin import READINGS, fit_twin
 
 SPREAD = 0.3  # by which the controls of a re-fit are moved, in logit of their range
-EDGES = torch.logit(torch.tensor([1e-4, 1 - 1e-4]))  # between which they start
+EDGES = torch.logit(torch.tensor([1e-4, 1 - 1e-4]))  # an end of the range has no finite one
 
 
 def pat(start, twin, device, x, y, *, seed, **schedule):
@@ -41,9 +41,8 @@ def mixed(start, twin, device, x, y, *, loss, states, seed, **schedule):
     """Physics-aware training taken apart: loss read on one side, Jacobians at states of another.
 
     `loss` and `states` are "device" or "model": the logits that the loss is read from, and the
-    states at which the model's Jacobians are taken. Both on the device are `pat`, both on the
-    model `in_silico`; loss on the device and states of the model is what remains of
-    physics-aware training where only the last layer can be read.
+    states at which the model's Jacobians are taken. Loss on the device and states of the model is
+    what remains of physics-aware training where only the last layer can be read.
     """
     network, ways = start(twin).set_mode("device"), {"device": "pat", "model": "in_silico"}
     history = train(_Mixed(network, ways[loss], ways[states]), x, y, device=device,

@@ -72,13 +72,9 @@ class Standardise(torch.nn.Module):
     A column that did not vary then has sd 0 and is sent to 0 ever after: nobody knows how large
     its changes are.
 
-    Parameters
-    ----------
-    width : int
-        Number of columns; without it: one pair of constants for all of them.
-    live : bool
-        In training the constants are each batch's own, and gradients go through them; the last
-        batch's are kept for what is not training (Ioffe and Szegedy, ICML 2015).
+    width : number of columns; without it: one pair of constants for all of them
+    live : in training the constants are each batch's own, and gradients go through them; the last
+        batch's are kept for what is not training (Ioffe and Szegedy, ICML 2015)
     """
 
     def __init__(self, width=(), live=False):

@@ -48,10 +48,7 @@ class _PhysicsAware(torch.autograd.Function):
 
 
 class _ModelGradient(torch.autograd.Function):
-    """J^T g_y, for those inputs that need it; an error where it is differentiated again.
-
-    (torch's once_differentiable can give a silent zero.)
-    """
+    """J^T g_y, for those inputs that need it; an error where it is differentiated again."""
 
     @staticmethod
     def forward(call, model, needed, grad_y, *tensors):
@@ -69,7 +66,7 @@ class _ModelGradient(torch.autograd.Function):
     setup_context = staticmethod(lambda ctx, inputs, output: None)
 
     @staticmethod
-    def backward(ctx, *grads):
+    def backward(ctx, *grads):  # torch's once_differentiable can give a silent zero
         raise RuntimeError("physics-aware functions can be differentiated only once: nothing "
                            "stands in for the device's second derivative")
 
@@ -89,14 +86,9 @@ class _Parts(tuple):
 class Physical(torch.nn.Module):
     """One pass through a device, all of whose controls come from outside.
 
-    Parameters
-    ----------
-    device : callable
-        ``device(x, theta)`` on arrays, one row a pass, returns (rows, output_dim).
-    model : callable
-        Its differentiable model, the same call on tensors.
-    mode : {"pat", "in_silico", "device"}
-        "pat": device forward, model backward. "in_silico": the model both ways. "device": the
+    device : ``device(x, theta)`` on arrays, one row a pass, returns (rows, output_dim)
+    model : its differentiable model, the same call on tensors
+    mode : "pat": device forward, model backward; "in_silico": the model both ways; "device": the
         device only, without gradients. The attribute can be changed at any time.
     """
 
@@ -128,15 +120,11 @@ class Physical(torch.nn.Module):
 class PhysicalLayer(Physical):
     """A layer of a physical neural network: one pass through a device with trainable controls.
 
-    Parameters
-    ----------
-    device, model, mode
-        See `Physical`.
-    theta : torch.nn.Parameter or torch.Tensor, shape (param_dim,)
-        The controls. A Parameter is kept, so that layers can share one; a tensor is copied.
-    shared : bool
-        Hand theta over once, shape (param_dim,), instead of once a row: it spares a device with
-        a million controls the copies, and the backward pass a gradient for each of them.
+    device, model, mode : see `Physical`
+    theta : the controls, shape (param_dim,); a Parameter is kept, so that layers can share one, a
+        tensor is copied
+    shared : hand theta over once instead of once a row: it spares a device with a million
+        controls the copies, and the backward pass a gradient for each of them
     """
 
     def __init__(self, device, model, theta, mode="pat", shared=False):

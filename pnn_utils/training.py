@@ -18,8 +18,8 @@ WARMUP = 0.05  # share of the epochs
 def accuracy(network, x, y, portion=None):
     """Return the share of rows of `x` whose largest logit is at the label in `y`.
 
-    The network and its models judge as they would be used, in torch's eval mode, `portion` rows
-    at once (default: all). Afterwards all is as it was, in this function and the next two.
+    Network and models judge as they would be used, in torch's eval mode, `portion` rows at once
+    (default: all). Afterwards all modes are as they were, here and in the next two functions.
     """
     with evaluating(network, *(layer.parts[1] for layer in _physical(network))):
         logits = torch.cat([network(rows) for rows in x.split(portion or len(x))])
@@ -43,43 +43,26 @@ def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=No
           clip=math.inf):
     """Train a network with cross-entropy, Adam and a cosine schedule with linear warm-up.
 
-    Parameters
-    ----------
-    network : torch.nn.Module
-        Maps (n, features) to logits (n, classes).
-    x, y : torch.Tensor, shapes (n, features) and (n,), int64
-    learning_rate : float
-        The highest, reached after a twentieth of the epochs; it falls to 0 along a cosine.
-    batch_size : int, optional
-        Default: all rows in one batch.
-    generator : torch.Generator, optional
-        Source of the batch order.
-    validate : callable, optional
-        ``validate(network)`` -> dict of numbers or tensors of one number, added to the history
-        after each epoch.
-    device : PhysicalSystem or Devices, optional
-        Its passes (and events, if it counts any) go into the history, its noise generator into the
-        checkpoint, so that a resumed run meets the same noise.
-    checkpoint : path, optional
-        File of the run's state, written every `checkpoint_every` epochs; the same call goes on
-        from it. If training stops, network and generator are put back to where they started.
-    augment, late_augment : callable, optional
-        ``augment(rows_of_x, generator)`` -> rows, for every batch; the second one, or none, takes
-        its place in the last `late_epochs` epochs.
-    clip : float
-        Largest norm of a step's gradient; a longer one is shortened to it.
+    Returns the history, a dict an epoch: epoch, learning_rate, loss, passes, what `validate` gave.
 
-    Returns
-    -------
-    list of dict
-        Per epoch: epoch, learning_rate, loss, passes, and what `validate` returned.
+    network : torch.nn.Module that maps (n, features) to logits (n, classes)
+    x, y : tensors of shapes (n, features) and (n,), int64
+    learning_rate : the highest, after a twentieth of the epochs; it falls to 0 along a cosine
+    batch_size : default: all rows in one batch, in the same order
+    generator : torch.Generator, source of the batch order
+    validate : ``validate(network)`` -> dict of numbers, or tensors of one, after each epoch
+    device : its passes (and events, if it counts any) go into the history, its noise generator
+        into the checkpoint, so that a resumed run meets the same noise; or `Devices`
+    checkpoint : path of the run's state, written after each epoch; the same call goes on from it.
+        If training stops, network and generator are put back to where they started.
+    augment, late_augment : ``augment(rows_of_x, generator)`` -> rows, for every batch; the second,
+        or none, takes its place in the last `late_epochs` epochs
+    clip : largest norm of a step's gradient; a longer one is shortened to it
 
     Raises
     ------
     FloatingPointError
         If the loss stops being a finite number.
-    TypeError
-        If an entry of the history is not one number.
     ValueError
         If the checkpoint is damaged, or of a run with other data, labels, seed, start or settings.
     """

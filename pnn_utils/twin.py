@@ -75,24 +75,16 @@ def fit_twin(device, x, theta, y, *, twin=None, hidden=(256, 256), epochs=30, ba
              learning_rate=2e-3, generator=None, refit=False):
     """Fit a twin to measured pairs: Adam, cosine schedule, early stop on held-out pairs.
 
-    Of the device only the dimensions are read.
+    Returns the twin, with the weights of the best epoch, no longer trainable and in eval mode, and
+    the history, errors in units of each output's variance. Of the device only dimensions are read.
 
-    Parameters
-    ----------
-    x, theta, y : ndarray, shapes (n, input_dim), (n, param_dim), (n, output_dim)
-    twin : torch.nn.Module, optional
-        Fitted in place; has ``standardise(x, theta, y)``, which sets its constants from pairs, and
-        ``output_sd``, which weighs the errors (0: without weight). Default: a `Perceptron` of
-        `hidden` units. It becomes float64 where float32 loses the spread of a column.
-    generator : torch.Generator, optional
-        Source of initial weights, split and batch order.
-    refit : bool
-        Go on from the weights and constants that `twin` has from an earlier fit.
-
-    Returns
-    -------
-    twin : the weights of the best epoch, no longer trainable, in eval mode
-    history : list of dict, errors in units of each output's variance
+    x, theta, y : arrays of shapes (n, input_dim), (n, param_dim), (n, output_dim)
+    twin : torch.nn.Module, fitted in place; has ``standardise(x, theta, y)``, which sets its
+        constants from pairs, and ``output_sd``, which weighs the errors (0: without weight).
+        Default: a `Perceptron` of `hidden` units. It becomes float64 where float32 loses the
+        spread of a column.
+    generator : torch.Generator, source of initial weights, split and batch order
+    refit : go on from the weights and constants that `twin` has from an earlier fit
     """
     generator = generator or torch.Generator().manual_seed(0)
     dimensions = device.input_dim, device.param_dim, device.output_dim
@@ -137,10 +129,7 @@ def fit_twin(device, x, theta, y, *, twin=None, hidden=(256, 256), epochs=30, ba
 
 
 def judge_twin(twin, device, x, theta):
-    """Return ``r2`` against one reading and its noise ``floor``, per output; 5 readings a row.
-
-    Outputs that did not vary have 0 for both.
-    """
+    """Return ``r2`` against one reading and its noise ``floor``, per output; 5 readings a row."""
     y, kind = parts.precise(device(x, theta)), precision(twin)
     noise = noise_variance(device, x, theta, READINGS)
     with torch.no_grad(), parts.evaluating(twin):
@@ -163,9 +152,8 @@ def gradient_quality(device, model, x, theta, rng, step=0.05):
     Physics-aware training descends where it is above 0. It may exceed 1 by its error.
 
     x (n, input_dim) and theta (n, param_dim) are controls as they occur in training, n of some
-    hundreds; for a model that takes one theta a batch, it has shape (param_dim,). `step` is a
-    share of their ranges. Returned are cosine, standard_error (jackknife over rows) and passes,
-    4 a row. Readings that do not stand out of the noise are a ValueError.
+    hundreds; `step` is a share of their ranges. Returned are cosine, standard_error (jackknife
+    over rows) and passes, 4 a row. Readings that do not stand out of the noise are a ValueError.
     """
     controls = (x, device.input_range), (theta, device.param_range)
     centres, moves, up, down = zip(*(_moved(*part, step, rng) for part in controls), strict=True)

@@ -65,6 +65,19 @@ def test_gradients_go_through_live_constants_and_constant_columns_get_none():
     assert torch.isfinite(dead.grad).all() and (dead.grad[:, 1] == 0).all()
 
 
+@pytest.mark.parametrize("live", [False, True])
+def test_constants_are_measured_in_eval_mode_too_and_then_stay(live):
+    network, x = chain(3, live=live).eval(), torch.rand(50, 12)
+    network.calibrate(x)
+    first = network.standardise[1](network.states(x)[0]).detach()
+    torch.testing.assert_close(first.std(0), torch.ones(50), atol=1e-3, rtol=0)
+    assert not any(part.training for part in network.modules())
+    assert network.standardise[1].live == live and not network.standardise[0].live
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    network(x[:9])
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
 @pytest.mark.parametrize("blocks", [False, True])
 def test_controls_drawn_stay_in_range_and_repeat(blocks):
     a, b = (signal_like_controls(SHG(seed=1), 30, 3, np.random.default_rng(2), blocks)

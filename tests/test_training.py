@@ -241,7 +241,7 @@ def test_damaged_and_foreign_checkpoints_are_refused(tmp_path, twin):
 
 def test_what_validate_returns_becomes_plain_numbers(tmp_path, twin):
     found = {"tensor": torch.tensor(0.5), "array": np.float32(0.25), "whole": np.int64(3),
-             "plain": 1, "third": 1 / 3, "loss": torch.tensor(0.75, requires_grad=True),
+             "plain": 1, "third": 1 / 3, "loss": torch.tensor(0.75),
              "half": torch.tensor([1.5], dtype=torch.bfloat16), "count": torch.tensor(7)}
     history = train(network(SHG(), twin, "in_silico"), *data(), epochs=1, learning_rate=0.05,
                     validate=lambda net: found, checkpoint=tmp_path / "run")

@@ -51,16 +51,12 @@ class Chain(Network):
     s_n is the standardised y_(n-1), and f = s_0 the standardised input. Trainable are a, b, theta,
     with `skip` c, by which the input reaches later layers directly, and a factor on the logits.
 
-    Parameters
-    ----------
-    scale, offset, theta : torch.Tensor, one row a layer
-        Where a, b and theta start, theta before a sigmoid squashes it into the device's range.
-    squash : `Within` or `Clamp`
-    standardise : list of one `Standardise` a layer
-        Of the input and of each reading but the last.
-    readout : `Pool`
-    order : list of one torch.Tensor a layer, optional
-        Which element of s_n goes to each control: wiring, not arithmetic.
+    scale, offset, theta : one row a layer, where a, b and theta start, theta before a sigmoid
+        squashes it into the device's range
+    squash : the class `Within` or `Clamp`
+    standardise : a `Standardise` a layer, of the input and of each reading but the last
+    readout : a `Pool`
+    order : a tensor a layer, which element of s_n goes to each control: wiring, not arithmetic
     """
 
     def __init__(self, device, model, scale, offset, theta, squash, standardise, readout, *,
@@ -117,15 +113,10 @@ def spectral_chain(device, model, n_features, n_classes, n_layers, generator, *,
                    blocks=False, live=False, mode="pat"):
     """Build a `Chain` for light (Fig. 2 of the paper): the class is a spectrum's brightest part.
 
-    Parameters
-    ----------
-    n_features, n_classes : int
-        At most the device's data controls, and its readings.
-    blocks : bool
-        Where a starts: two blocks of one sign each, cut somewhere in the middle half, or random
-        signs, channel by channel. Those cancel where neighbouring channels mix, layer by layer.
-    live : bool
-        Constants of the training batch at each step; see `Standardise`.
+    n_features, n_classes : at most the device's data controls, and its readings
+    blocks : a starts in two blocks of one sign each, cut somewhere in the middle half, instead of
+        random signs, which cancel where neighbouring channels mix, layer by layer
+    live : constants of the training batch at each step; see `Standardise`
     """
     check_whole(1, device.input_dim, n_features=n_features)
     check_whole(1, device.output_dim, n_classes=n_classes)
@@ -151,14 +142,9 @@ def waveform_chain(device, model, n_classes, n_layers, generator, *, readout="me
                    shuffle=False, skip=False, mode="pat"):
     """Build a `Chain` for sound and voltage (Fig. 4a-h): windows of time are the classes.
 
-    Parameters
-    ----------
-    device : PhysicalSystem
-        As many samples out as in, at least one a class.
-    readout : {"mean", "power"}
-        Average the waveform or its square in each window.
-    shuffle : bool
-        Send the samples to each layer in a random order of its own, drawn once.
+    device : as many samples out as in, at least one a class
+    readout : "mean" or "power": average the waveform or its square in each window
+    shuffle : send the samples to each layer in a random order of its own, drawn once
     """
     parts.check_choice("readout", readout, "mean", "power")
     samples = device.input_dim

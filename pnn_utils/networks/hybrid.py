@@ -17,16 +17,11 @@ MIDDLE, SPREAD = 0.6, 0.3
 class Hybrid(Network):
     """A linear layer sets all controls of several devices (Fig. 4i-l); light does the rest.
 
-    Parameters
-    ----------
-    devices, models : sequence
-        As many devices, all with the same dimensions, as differentiable models.
-    bound : {"clip", "largest", "sigmoid"}
-        How z = linear(x) comes into the controls' range. "clip": over its root mean square a row,
-        scaled, shifted, clipped. "largest": over its largest number a row, so that none is clipped
-        and the digital part is linear but for a factor a row. "sigmoid": the logistic function.
-    readout : {"linear", "parts"}
-        "linear": trainable, of all standardised readings. "parts": a `Pool` of as many equal
+    devices, models : as many devices, all with the same dimensions, as differentiable models
+    bound : how z = linear(x) comes into the controls' range. "clip": over its root mean square a
+        row, scaled, shifted, clipped. "largest": over its largest number a row, so that none is
+        clipped and the digital part is linear but for a factor a row. "sigmoid": as it says.
+    readout : "linear": trainable, of all standardised readings. "parts": a `Pool` of as many equal
         parts as classes.
     """
 

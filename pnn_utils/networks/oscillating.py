@@ -19,20 +19,13 @@ class Oscillating(Network):
     angles those of the second's; all others start at 0. The logits are the final angles of the
     class oscillators times a trainable factor.
 
-    Parameters
-    ----------
-    devices, models : (first, second)
-        The second device reads all and only the class oscillators.
-    arrange : callable
-        (rows, pixels) -> (rows, tiles, pixels of a tile): `every_second_pixel` or `tiles`.
-    n_pixels : int
-        Pixels of an image. A tile's fit onto the first device, and what all tiles give beside the
-        class oscillators onto the second.
-    bound : float, optional
-        Couplings and drives start uniform between -bound and bound, omega_0^2. Default:
-        1 / sqrt(oscillators).
-    factor : float
-        Where the factor starts.
+    devices, models : (first, second); the second device reads all and only the class oscillators
+    arrange : (rows, pixels) -> (rows, tiles, pixels of a tile): `every_second_pixel` or `tiles`
+    n_pixels : of an image; a tile's fit onto the first device, and what all tiles give beside the
+        class oscillators onto the second
+    bound : couplings and drives start uniform between -bound and bound, omega_0^2; default:
+        1 / sqrt(oscillators)
+    factor : where the factor starts
     """
 
     def __init__(self, devices, models, arrange, generator, *, mode="pat", bound=None, factor=1.0,
