@@ -560,10 +560,10 @@ def test_a_dead_instrument_stops_the_training_which_resumes_exactly(tmp_path):
         return product(x, theta)
 
     with pytest.raises(InstrumentError, match="no lamp") as caught:
-        trained(device(measure, attempts=2), checkpoint=tmp_path / "c", checkpoint_every=1)
+        trained(device(measure, attempts=2), checkpoint=tmp_path / "c")
     notes = caught.value.__notes__
     assert any("same call goes on" in note and str(tmp_path / "c") in note for note in notes)
-    resumed, again = trained(device(), checkpoint=tmp_path / "c", checkpoint_every=1)
+    resumed, again = trained(device(), checkpoint=tmp_path / "c")
     assert torch.equal(resumed.layers[0].theta, whole.layers[0].theta)
     assert [row["loss"] for row in again] == [row["loss"] for row in history]
 
