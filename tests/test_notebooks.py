@@ -7,10 +7,12 @@ import os
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import jupytext
 import matplotlib
 import nbformat
+import numpy as np
 import papermill
 import pytest
 import yaml
@@ -225,6 +227,18 @@ def test_ball_of_pat_goes_down_where_the_slopes_are_within_90_degrees(tour):
         assert ((moved[clear] < 0) == (angle[clear] < 90)).all(), error
         seen += [bool(angle[0] > 90)]
     assert any(seen) and not all(seen)
+
+
+def test_a_netlist_in_another_encoding_is_read(tmp_path):
+    """Editors of circuits write degrees and micro signs as one byte."""
+    notebook = jupytext.read(files.SOURCES / "10_your_own_system.py")
+    cell = next(cell.source for cell in notebook.cells if "def deck(" in cell.source)
+    edited = b"* by hand, at 27 \xb0C, 3 \xb5A\n" + (
+        files.SOURCES / "10_your_own_system.cir").read_bytes()
+    (tmp_path / "10_your_own_system.cir").write_bytes(edited)
+    scope = {"files": SimpleNamespace(SOURCES=tmp_path), "NAME": "10_your_own_system", "np": np}
+    exec(cell, scope)
+    assert ".subckt device" in scope["deck"](np.zeros((2, 16)), np.zeros((2, 16)), copy=0, step=0)
 
 
 def test_perfect_model_makes_the_two_trainings_one(tour):
