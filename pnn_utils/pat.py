@@ -6,6 +6,8 @@
 L. G. Wright, T. Onodera et al., Nature 601, 549 (2022), Methods and Supplement I.
 """
 
+from functools import partial
+
 import numpy as np
 import torch
 
@@ -21,12 +23,13 @@ def physics_aware(device, model):
     >>> x.grad
     tensor(2.2110, dtype=torch.float64)
     """
-    @torch.compiler.disable  # torch.compile would trace the device instead of asking it
-    def f(*args, **kwargs):
-        tensors, call = _take_tensors(args, kwargs)
-        return _PhysicsAware.apply(call, (device, model), *tensors)
+    return partial(_ask, (device, model))
 
-    return f
+
+@torch.compiler.disable  # torch.compile would trace the device instead of asking it
+def _ask(parts, /, *args, **kwargs):
+    tensors, call = _take_tensors(args, kwargs)
+    return _PhysicsAware.apply(call, parts, *tensors)
 
 
 class _PhysicsAware(torch.autograd.Function):
@@ -43,7 +46,8 @@ class _PhysicsAware(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_y):
         needed = ctx.needs_input_grad[2:]
-        found = iter(_ModelGradient.apply(ctx.call, ctx.model, needed, grad_y, *ctx.saved_tensors))
+        gradient = _ModelGradient.apply if torch.is_grad_enabled() else _ModelGradient.forward
+        found = iter(gradient(ctx.call, ctx.model, needed, grad_y, *ctx.saved_tensors))
         return None, None, *(next(found) if need else None for need in needed)
 
 
@@ -54,9 +58,13 @@ class _ModelGradient(torch.autograd.Function):
     def forward(call, model, needed, grad_y, *tensors):
         inputs = [x.detach().requires_grad_(need) for x, need in zip(tensors, needed, strict=True)]
         leaves = [x for x in inputs if x.requires_grad]
-        with torch.enable_grad():
-            y = _usable(call(model, inputs), grad_y)
-        found = torch.autograd.grad(y, leaves, grad_y.to(y), allow_unused=True)
+        if own := getattr(model, "pullback", None):  # a model with an adjoint of its own
+            found = call(own, tensors, grad_y, needed)
+            found = [g for g, need in zip(found, needed, strict=True) if need]
+        else:
+            with torch.enable_grad():
+                y = _usable(call(model, inputs), grad_y)
+            found = torch.autograd.grad(y, leaves, grad_y.to(y), allow_unused=True)
         if all(g is None for g in found):
             raise RuntimeError("the model's output depends on none of the inputs that need "
                                "gradients: is every step of the model differentiable?")
@@ -204,8 +212,8 @@ def _take_tensors(args, kwargs):
             raise TypeError(f"argument {name!r} is a {type(value).__name__} that holds tensors, "
                             "which would get no gradient: pass each as an argument of its own")
 
-    def call(function, values):
+    def call(function, values, *first):
         filled = others | dict(zip(names, values, strict=True))
-        return function(*[filled.pop(i) for i in range(size)], **filled)
+        return function(*first, *[filled.pop(i) for i in range(size)], **filled)
 
     return tensors, call
