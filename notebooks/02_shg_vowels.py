@@ -20,7 +20,8 @@
 #
 # **What stands here.** The crystal, the pulse shaper and the spectrometer are a *simulated
 # device*; no laboratory is attached. Training sees it only through `y = device(x, theta)`. The
-# data are real: formants of women's vowels (Hillenbrand et al., 1995).
+# data are real: formants of women's vowels (Hillenbrand et al., 1995), once the 259 tokens that
+# the authors used, once other draws from the same table.
 #
 # **The equation.** Controls $u\in[0,1]$ set the field amplitude of 100 spectral channels, 50 for
 # data and 50 for parameters. With the shaped field
@@ -37,15 +38,20 @@
 profile = "quick"
 n_layers = 5
 n_seeds = 2  # splits and networks, numbered from 0
-n_search = 1  # of these, how many also serve the search for a learning rate
-learning_rates = [0.1]
+n_copies = 2  # copies of the device, each with its own twin; seed s uses copy s mod n_copies
+n_search = 1  # seeds of the search for learning rates, on validation tokens
+learning_rates = [0.05, 0.1]
 extensions = 0  # times that the search may widen its grid, where the best rate stands on an edge
-epochs = 120
-n_pairs = 8000  # measured pairs for the digital model
+epochs = 60
+jitter = 0.03  # sd of what is added to training inputs at each step, which run from 0 to 1
+n_pairs = 6000  # measured pairs for the digital model
 twin_epochs = 15
 jobs = 2  # processes
 
 # %%
+import itertools
+from functools import partial
+
 import numpy as np
 import torch
 from IPython.display import Markdown, display
@@ -60,9 +66,12 @@ from pnn_utils.report.figures import COLOURS, draw_arrow, draw_box, percent
 from pnn_utils.report.metrics import Cost, summary, write_metrics
 from pnn_utils.systems.base import parameter_table
 from pnn_utils.systems.shg.device import SHG, TABLE
-from pnn_utils.training import accuracy, accuracy_on_device, accuracy_on_model
-from pnn_utils.twin import fit_twin, judge_twin, random_controls, save_twin
+from pnn_utils.systems.shg.model import ExactSHG
+from pnn_utils.training import accuracy_on_device, accuracy_on_model
+from pnn_utils.twin import fit_twin, judge_twin, load_twin, random_controls, save_twin
 
+# %%
+NAME = "02_shg_vowels"
 cost = Cost()
 figures.use_house_style()
 torch.set_num_threads(1)  # the matrices are small; a second process uses the other core better
@@ -91,71 +100,90 @@ display(Markdown(figures.folded_table(parameter_table(TABLE), "wavelength", "dur
 # %% [markdown]
 # ## Its digital model
 #
-# The model is a perceptron with one hidden layer of 128 units, fitted to measured pairs; larger
-# ones fitted the noise (on fresh pairs two layers of 256 leave a fifth more unexplained). A
-# quarter of the controls is drawn uniformly, the rest as they occur inside a network: spectra that
-# the device gave, standardised and rescaled at random. The noise floor is the $R^2$ that a perfect
-# model would reach against one noisy reading.
+# The twin is a perceptron with one hidden layer of 128 units, one for each copy of the device,
+# fitted to measured pairs. A quarter of the controls is drawn uniformly, the rest as they occur
+# inside a network: spectra that the device gave, standardised, rescaled at random with signs in
+# two blocks as below. The noise floor is the $R^2$ that a perfect model would reach against one
+# noisy reading. How good the twin has to be is measured in
+# [03_pat_vs_in_silico](03_pat_vs_in_silico.ipynb).
 
 # %%
-rng = np.random.default_rng(np.random.SeedSequence(2))
-uniform = random_controls(device, n_pairs // 4, rng)
-alike = signal_like_controls(device, 3 * n_pairs // 20, 5, rng)
-x, theta = (np.concatenate(pair) for pair in zip(uniform, alike, strict=True))
-twin, twin_history = fit_twin(device, x, theta, device(x, theta), hidden=(128,),
-                              epochs=twin_epochs, generator=torch.Generator().manual_seed(3))
-judged = {"uniform": judge_twin(twin, device, *random_controls(device, 1000, rng)),
-          "signal-like": judge_twin(twin, device, *signal_like_controls(device, 200, 5, rng))}
-twin_quality = {f"{kind}.{name}_median": float(np.median(values))
-                for kind, scores in judged.items() for name, values in scores.items()}
-save_twin(files.TWINS / "shg.safetensors", twin, {
-    "device": "SHG(seed=0)", "pairs": len(x), "epochs": len(twin_history), **twin_quality})
-twin_passes = device.passes
-for kind, scores in judged.items():
-    print(f"{kind:>12} controls: median R^2 over bins {np.median(scores['r2']):.4f}, "
-          f"noise floor {np.median(scores['floor']):.4f}")
+def fitted(copy):
+    """Fit and keep the twin of one copy; return what it is worth."""
+    device, rng = SHG(seed=copy, noise_seed=1), np.random.default_rng(np.random.SeedSequence(2))
+    uniform = random_controls(device, n_pairs // 4, rng)
+    alike = signal_like_controls(device, 3 * n_pairs // 20, 5, rng, blocks=True)
+    x, theta = (np.concatenate(pair) for pair in zip(uniform, alike, strict=True))
+    twin, history = fit_twin(device, x, theta, device(x, theta), hidden=(128,),
+                             epochs=twin_epochs, generator=torch.Generator().manual_seed(3))
+    rows = {"uniform": random_controls(device, 1000, rng),
+            "signal-like": signal_like_controls(device, 200, 5, rng, blocks=True)}
+    judged = {kind: judge_twin(twin, device, *controls) for kind, controls in rows.items()}
+    quality = {f"{kind}.{name}_median": float(np.median(values))
+               for kind, scores in judged.items() for name, values in scores.items()}
+    save_twin(files.TWINS / f"shg_{copy}.safetensors", twin, {
+        "device": f"SHG(seed={copy})", "pairs": len(x), "epochs": len(history), **quality})
+    return {"quality": quality, "passes": device.passes,
+            "curves": {kind: {name: values.tolist() for name, values in scores.items()}
+                       for kind, scores in judged.items()}}
+
+
+# %%
+depends = dict(n_layers=n_layers, epochs=epochs, n_pairs=n_pairs, twin_epochs=twin_epochs,
+               n_copies=n_copies, jitter=jitter, data=tokens.source["sha256"])
+FILES = {name: experiment.results_file(NAME, trial=name, **depends)
+         for name in ("fitted", "trial", "baseline")}
+
+
+def run(trial, points, **settings):
+    return experiment.sweep(trial, points, FILES[trial.__name__], scheduler="processes",
+                            jobs=jobs, **settings)
+
+
+fits = run(fitted, experiment.grid(copy=range(n_copies)))
+twins = [load_twin(files.TWINS / f"shg_{copy}.safetensors", device) for copy in range(n_copies)]
+twin_quality = {name: float(np.mean([fit["quality"][name] for fit in fits]))
+                for name in fits[0]["quality"]}
+for kind in ("uniform", "signal-like"):
+    print(f"{kind:>12} controls: median R^2 over bins {twin_quality[kind + '.r2_median']:.4f}, "
+          f"noise floor {twin_quality[kind + '.floor_median']:.4f} (mean of {n_copies} copies)")
 
 # %% [markdown]
 # ### Pulse in, second harmonic out, for two vowels
 #
 # Each of the 12 formant values drives four or five neighbouring data channels. Parameters here are
-# random; training will choose them. Panel a looks inside the simulator, as a second spectrometer
-# would; training never does.
+# random; training will choose them. Panel a looks at the controls as they are sent: data on every
+# second channel (lines), parameters between them (grey bars).
 
-# %%
+# %% jupyter={"source_hidden": true}
 task = vowel_task(seed=0, tokens=tokens)
+rng = np.random.default_rng(np.random.SeedSequence(5))
 wiring = np.arange(device.input_dim) * 12 // device.input_dim
 some_theta = rng.uniform(size=device.param_dim).astype(np.float32)
-offset = (np.arange(100) - 49.5) * device.parameters.channel_spacing / 1e12
+channels = np.arange(100)
 bins = (np.arange(50) - 24.5) * device.parameters.bin_width / 1e12
-pulses, spectra = {}, {}
-for name in ("iy", "aw"):
-    features = task.train_x[task.train_y == CLASSES.index(name)][:1]
-    data_controls = 0.3 + 0.7 * features[:, wiring]
-    amplitude = device.channel_amplitudes(data_controls, some_theta[None])[0]
-    pulses[name] = amplitude * np.exp(-2 * np.log(2) * (offset / 4.41) ** 2)
-    spectra[name] = 100 * device(data_controls, some_theta)[0]
-
-# %%
 fig, axes = plt.subplots(1, 3, figsize=(9, 2.6))
+axes[0].bar(channels[1::2], some_theta, width=1, color="#cccccc", label="parameters")
 for name, colour in (("iy", "#009E73"), ("aw", "#CC79A7")):
+    features = task.train_x[task.train_y == CLASSES.index(name)][:1]
+    sent = 0.3 + 0.7 * features[:, wiring]
     word = f'"{WORDS[CLASSES.index(name)]}"'
-    axes[0].step(offset, pulses[name], color=colour, where="mid", label=word, linewidth=1)
-    axes[1].plot(bins, spectra[name], color=colour)
+    axes[0].step(channels[::2], sent[0], color=colour, where="mid", label=word)
+    axes[1].plot(bins, 100 * device(sent, some_theta)[0], color=colour)
 for kind, style in (("uniform", ":"), ("signal-like", "-")):
-    axes[2].plot(bins, judged[kind]["r2"], style, color=COLOURS["model"], label=f"model, {kind}")
-    axes[2].plot(bins, judged[kind]["floor"], style, color="#666666", linewidth=1,
+    curves = fits[0]["curves"][kind]
+    axes[2].plot(bins, curves["r2"], style, color=COLOURS["model"], label=f"twin, {kind}")
+    axes[2].plot(bins, curves["floor"], style, color="#666666", linewidth=1,
                  label=f"noise floor, {kind}")
-axes[0].set(title="a  Shaped pulse", xlabel="frequency from 384.3 THz (THz)",
-            ylabel="field amplitude (relative)")
-axes[0].set_ylim(0, 1.25 * axes[0].get_ylim()[1])
-axes[0].legend(fontsize=7, ncol=2)
+axes[0].set(title="a  Controls", xlabel="channel of the pulse shaper", ylim=(0, 1.35),
+            ylabel="field amplitude, 1 = open")
+axes[0].legend(fontsize=6, ncol=3, columnspacing=1, handlelength=1.2)
 axes[1].set(title="b  Second harmonic", xlabel="frequency from 768.7 THz (THz)",
             ylabel="charge (% of full well)")
-axes[2].set(title="c  Model against noise floor", xlabel="frequency from 768.7 THz (THz)",
+axes[2].set(title="c  Twin against noise floor", xlabel="frequency from 768.7 THz (THz)",
             ylabel="$R^2$, held-out controls", ylim=(-0.1, 1.02))
 axes[2].legend(fontsize=7)
-figures.save_figure(fig, "02_shg_vowels", "device")
+figures.save_figure(fig, NAME, "device")
 
 # %% [markdown]
 # The bins at both ends receive so little light that noise covers them, for the device and hence
@@ -164,17 +192,21 @@ figures.save_figure(fig, "02_shg_vowels", "device")
 # ## The network
 #
 # Five passes through the same crystal. Before each pass every data channel computes
-# $u_i=\sigma(a_i s_i+b_i+c_i f_i)$: $s$ is the last spectrum, standardised by constants measured
-# once, $f$ the input, $\sigma$ the logistic function that keeps the control in range. Trainable
-# are $a,b,c$, the parameter channels $\theta$, and one factor on the outputs. The class is the
-# brightest (after standardising) of seven parts of the last spectrum.
+# $u_i=\sigma(a_i s_i+b_i)$: $s$ is the last spectrum, standardised, and $\sigma$ the logistic
+# function that keeps the control in range. Trainable are $a,b$, the parameter channels $\theta$,
+# and one factor on the outputs. The class is the brightest (after standardising) of seven parts of
+# the last spectrum. This **plain chain** is the paper's counterpart.
 #
-# *Two choices of this companion.* The skip connections $c_i f_i$ are ours for this device; the
-# plain chain without them is reported below as well. And $a_i$ starts at $\pm1$ at random: with
-# equal signs all channels brighten and dim together, every token ends in the same spectrum, and
-# training stalls.
+# *Three choices make it trainable.* The constants that standardise are those of the training batch
+# at each step, taken from the readings that PAT makes anyway, and gradients go through them; the
+# last ones are kept for reading out. The signs of $a$ start in two blocks of channels: with one
+# sign all channels brighten and dim together, and with random ones neighbours cancel. And the
+# gradient's norm is clipped at 1.
+#
+# *Beside it*, the network with **skip connections** $c_i f_i$ inside $\sigma$, by which the input
+# $f$ reaches every pass directly. They are this companion's, not the paper's.
 
-# %%
+# %% jupyter={"source_hidden": true}
 fig, axes = plt.subplots(figsize=(9, 2.3))
 draw_box(axes, 0, 1, 1.1, 0.9, "12\nformants", "#eeeeee")
 for n in range(n_layers):
@@ -187,255 +219,334 @@ for n in range(n_layers):
     if n:
         draw_arrow(axes, (left + 0.31, 0.55), (left + 0.31, 1.0))
 last = 1.91 + 1.75 * (n_layers - 1)
-axes.plot([0.55, 0.55, last], [1.0, 0.55, 0.55], color="black", linewidth=0.9)
-axes.text(5, 0.3, "skip connections: the input again, one factor per channel", ha="center",
-          fontsize=8)
+axes.plot([0.55, 0.55, last], [1.0, 0.55, 0.55], color="black", linewidth=0.9,
+          linestyle=":")
+axes.text(5, 0.3, "only with skip connections: the input again, one factor per channel",
+          ha="center", fontsize=8)
 end = 1.6 + 1.75 * n_layers
 draw_arrow(axes, (end - 0.3, 1.45), (end, 1.45))
 draw_box(axes, end, 1, 1.3, 0.9, "brightest of\n7 parts", "#eeeeee")
 axes.set(xlim=(-0.1, end + 1.4), ylim=(0.1, 2.8))
 axes.axis("off")
-figures.save_figure(fig, "02_shg_vowels", "network")
+figures.save_figure(fig, NAME, "network")
 
 # %% [markdown]
 # ## Training
 #
-# One trial: draw 37 tokens a vowel and a split by seed, start a network by seed, measure the
-# standardisation constants on the device, train on the whole training set at every step (Adam,
-# cosine schedule), and read the result on the device. `hold_out` keeps the first rows of the
-# *training* set for validation. The test set enters only the last line of a final trial.
+# One trial: choose 37 tokens a vowel and a split by seed, start a network by seed on one copy of
+# the device, train on the whole training set at every step (Adam, cosine schedule), and read the
+# result on the device. `hold_out` keeps the first rows of the *training* set for validation. The
+# test set enters only in final trials. At each step the training inputs are jittered a little, for
+# every method alike: 210 tokens are few.
+#
+# - **PAT**: device forward, twin backward.
+# - **in silico**: the twin both ways. *As deployed*, it brings the constants of its own training;
+#   *re-standardised*, they are measured anew on the device, one pass a layer and training row.
+# - **exact**: device forward, the simulator's own Jacobian backward; no laboratory has it.
 
 # %%
-METHODS = {"pat": methods.pat, "in_silico": methods.in_silico}
+WATCHED = 5  # validation accuracy is read every so many epochs
+METHODS = {"pat": methods.pat, "in_silico": methods.in_silico,
+           "exact": partial(methods.exact, true=ExactSHG)}
 
 
-def trained(method, learning_rate, seed, task, skip=True, hold_out=0):
+def trained(method, learning_rate, seed, task, skip=False, hold_out=0, jitter=jitter):
     """Return a trained network, its device, and the history of its training."""
-    device = SHG(seed=0, noise_seed=1000 + seed)
+    copy = seed % n_copies
+    device = SHG(seed=copy, noise_seed=1000 + seed)
     x, y = torch.tensor(task.train_x), torch.tensor(task.train_y)
     out, kept = slice(0, hold_out), slice(hold_out, None)
 
     def start(model):
         generator = torch.Generator().manual_seed(seed)
-        network = spectral_chain(device, model, 12, 7, n_layers, generator, skip=skip)
+        network = spectral_chain(device, model, 12, 7, n_layers, generator, skip=skip,
+                                 blocks=True, live=True)
         network.set_mode("device").calibrate(x[kept])
         return network
 
+    epoch = itertools.count(1)
+
     def validate(network):
-        return {"device": accuracy_on_device(network, x[out], y[out]),
-                "forward": accuracy(network, x[out], y[out])}  # as the method runs it
+        return {} if next(epoch) % WATCHED else {
+            "device": accuracy_on_device(network, x[out], y[out]),
+            "model": accuracy_on_model(network, x[out], y[out])}
+
+    def jittered(x, generator):
+        return (x + jitter * torch.randn(x.shape, generator=generator)).clamp(0, 1)
 
     network, history = METHODS[method](
-        start, twin, device, x[kept], y[kept], seed=seed, epochs=epochs,
-        learning_rate=learning_rate, validate=validate if hold_out else None)
+        start, twins[copy], device, x[kept], y[kept], seed=seed, epochs=epochs, clip=1.0,
+        learning_rate=learning_rate, validate=validate if hold_out else None, augment=jittered)
     return network, device, history
 
 
 # %%
-def trial(method, learning_rate, seed, talker_disjoint=False, skip=True, hold_out=0):
-    task = vowel_task(seed, talker_disjoint, tokens)
-    network, device, history = trained(method, learning_rate, seed, task, skip, hold_out)
-    result = {"passes": device.passes}
+def trial(method, learning_rate, seed, split="draws", skip=False, hold_out=0, jitter=jitter):
+    task = vowel_task(seed, split, tokens)
+    network, device, history = trained(method, learning_rate, seed, task, skip, hold_out, jitter)
     if hold_out:
-        return result | {side: [row[side] for row in history] for side in ("device", "forward")}
-    result["train"] = accuracy_on_device(network, torch.tensor(task.train_x),
-                                         torch.tensor(task.train_y))
-    test_x, test_y = torch.tensor(task.test_x), torch.tensor(task.test_y)
+        watched = history[WATCHED - 1::WATCHED]
+        result = {side: [row[side] for row in watched] for side in ("device", "model")}
+        x, y = torch.tensor(task.train_x), torch.tensor(task.train_y)
+        # The mean over the last tenth of the epochs is less at the mercy of noise than the last.
+        last = result["device"][-epochs // WATCHED // 10:] if method != "in_silico" else [
+            accuracy_on_device(methods.restandardise(network, x[hold_out:]),
+                               x[:hold_out], y[:hold_out]) for _ in range(4)]
+        return result | {"validation": float(np.mean(last)), "passes": device.passes}
+    result = {"passes": device.passes}  # before those that judge
+    train, test = ([torch.tensor(part) for part in task[i:i + 2]] for i in (0, 2))
+    result |= {"train": accuracy_on_device(network, *train), "loss": history[-1]["loss"],
+               "accuracy": accuracy_on_device(network, *test),
+               "on_model": accuracy_on_model(network, *test)}
+    if method == "in_silico":
+        methods.restandardise(network, train[0])
+        result["restandardised"] = accuracy_on_device(network, *test)
     with torch.no_grad():
-        predicted = network.set_mode("device")(test_x).argmax(1)
-    return result | {"true": test_y.tolist(), "predicted": predicted.tolist(),
-                     "accuracy": float((predicted == test_y).double().mean()),
-                     "on_model": accuracy_on_model(network, test_x, test_y)}
-
-
-results_file = experiment.results_file(
-    "02_shg_vowels", n_layers=n_layers, epochs=epochs, n_pairs=n_pairs, twin_epochs=twin_epochs,
-    data=tokens.source["sha256"])  # what trials depend on beside their points
-
-
-def run(points):
-    return experiment.sweep(trial, points, results_file, scheduler="processes", jobs=jobs)
+        predicted = network.eval().set_mode("device")(test[0]).argmax(1)
+    return result | {"true": test[1].tolist(), "predicted": predicted.tolist()}
 
 
 # %% [markdown]
-# ### Learning rate, on validation tokens
+# ### Learning rates, on validation tokens
 #
-# Both methods get the same search over the same rates, each with 42 of the 210 training tokens
-# held out; where the best rate stands on an edge of the grid, the grid is widened. In silico
-# training is judged here by its accuracy *on the device*, which favours it: nobody who trains
-# purely in silico would have it.
+# Every method gets the same search over the same rates at the full schedule, for both networks,
+# with 42 of the 210 training tokens held out, on seeds of its own, each once with the authors'
+# tokens and once with others; where the best rate stands on an edge of the grid, the grid is
+# widened. In silico training is judged by its accuracy on the device after re-standardising, which
+# favours it: whoever trains purely in silico would not have that number.
+#
+# *Said openly*: a first run had no jitter, and a search of two trials a rate, separately for the
+# two kinds of tokens. Its test read 95.7 % (plain chain) and 95.5 % (skip) on the authors' tokens.
+# Jitter and a larger search came after that reading, chosen on validation tokens, for all methods
+# and networks alike; what jitter does there stands under the table.
 
 # %%
-searched = {}  # (method, rate): its trials
+searched = {}  # (method, skip, rate): its trials, authors' tokens first
 
 
 def validation(pairs):
-    points = [dict(method=method, learning_rate=rate, seed=seed, hold_out=42)
-              for method, rate in pairs for seed in range(n_search)]
-    found = run(points)
-    for i, pair in enumerate(pairs):
-        searched[pair] = found[i * n_search:(i + 1) * n_search]
-    # The mean over the last tenth of the epochs is less at the mercy of noise than the last one.
-    return [float(np.mean([one["device"][-epochs // 10:] for one in searched[pair]]))
-            for pair in pairs]
+    points = [dict(method=method, learning_rate=rate, seed=100 + seed, hold_out=42, split=split,
+                   skip=skip) for (method, skip), rate in pairs
+              for split in ("authors", "draws") for seed in range(n_search)]
+    found = run(trial, points, broken={"validation": 0.0, "passes": 0})
+    for i, ((method, skip), rate) in enumerate(pairs):
+        searched[method, skip, rate] = found[2 * i * n_search:2 * (i + 1) * n_search]
+    return np.reshape([one["validation"] for one in found], (-1, 2 * n_search)).mean(1).tolist()
 
 
-best = experiment.search(validation, learning_rates, METHODS, extensions)
-lines = ["| method | learning rate | validation accuracy, device |", "|---|---|---|"]
-for method, choice in best.items():
-    lines += [f"| {method} | {rate} | {100 * score:.1f} % (n = {n_search}) |"
-              for rate, score in sorted(choice.scores.items())]
+cases = [*((method, False) for method in METHODS), ("pat", True), ("in_silico", True)]
+best = experiment.search(validation, learning_rates, cases, extensions)
+lines = ["| method and network | rate | validation accuracy by rate | edge? |",
+         "|---|---|---|---|"]
+for (method, skip), choice in best.items():
+    tried = ", ".join(f"{rate:g}: {100 * score:.1f} %"
+                      for rate, score in sorted(choice.scores.items()))
+    lines.append(f"| {method}{', skip' if skip else ''} | {choice.rate:g} | {tried} | "
+                 f"{'yes' if choice.at_edge else ''} |")
 display(Markdown("\n".join(lines)))
+
+# %%
+without = {}
+for skip in (False, True):
+    rate = best["pat", skip].rate
+    points = [dict(method="pat", learning_rate=rate, seed=100 + seed, hold_out=42, split=split,
+                   skip=skip, jitter=0.0) for split in ("authors", "draws")
+              for seed in range(n_search)]
+    found = run(trial, points)
+    searched["pat", skip, "no jitter"] = found
+    without[f"pat{'_skip' if skip else ''}"] = experiment.paired(
+        [one["validation"] for one in searched["pat", skip, rate]],
+        [one["validation"] for one in found])
+for name, one in without.items():
+    print(f"{name}: jitter adds {100 * one['difference']:.1f} ± "
+          f"{100 * one['standard_error']:.1f} points of validation (n = {one['n']})")
 
 # %% [markdown]
 # ### Final trials
 #
-# All 210 training tokens, the chosen learning rates, each seed with its own split, network and
-# noise; then talker-disjoint splits, and the plain chain without skip connections.
+# All 210 training tokens, the chosen rates, each seed with its own split, network, noise and copy.
+# Beside the random splits: the authors' own split of their tokens, and talker-disjoint splits of
+# other draws, for PAT in the plain chain.
 
 # %%
-variants = {f"{method}{suffix}": dict(method=method, **changes)
-            for suffix, changes in (("", {}), ("_talker_disjoint", {"talker_disjoint": True}),
-                                    ("_plain_chain", {"skip": False})) for method in METHODS}
-done = run([variant | dict(learning_rate=best[variant["method"]].rate, seed=seed)
-            for variant in variants.values() for seed in range(n_seeds)])
+variants = {f"{method}{'_skip' if skip else ''}{ending}": (method, skip, split)
+            for method, skip in cases
+            for ending, split in (("", "draws"), ("_authors_tokens", "authors"))}
+variants |= {"pat_authors_split": ("pat", False, "published"),
+             "pat_talker_disjoint": ("pat", False, "talkers")}
+done = run(trial, [dict(method=method, learning_rate=best[method, skip].rate, seed=seed, skip=skip,
+                        split=split)
+                   for method, skip, split in variants.values() for seed in range(n_seeds)])
 final = {name: done[i * n_seeds:(i + 1) * n_seeds] for i, name in enumerate(variants)}
 
-results = {}
-for name, trials in final.items():
-    results[name] = {"accuracy": summary(one["accuracy"] for one in trials)}
-    if name.startswith("in_silico"):
-        on_model = name.replace("in_silico", "in_silico_on_model")
-        results[on_model] = {"accuracy": summary(one["on_model"] for one in trials)}
-train_accuracy = {name: summary(one["train"] for one in trials) for name, trials in final.items()}
+
+def over_seeds(name, quantity="accuracy"):
+    return summary(one[quantity] for one in final[name])
+
+
+# %%
+results = {name: {"accuracy": over_seeds(name)} for name in variants}
+for name in [name for name in variants if name.startswith("in_silico")]:
+    for quantity in ("on_model", "restandardised"):
+        results[name.replace("in_silico", f"in_silico_{quantity}")] = {
+            "accuracy": over_seeds(name, quantity)}
+train_accuracy = {name: over_seeds(name, "train") for name in variants}
+N_TEST, N_TRAIN = 49, 210
+differences = {}
+for setting in ("", "_skip", "_authors_tokens", "_skip_authors_tokens"):
+    pat, silico = (final[f"{method}{setting}"] for method in ("pat", "in_silico"))
+    differences[f"pat_over_in_silico_restandardised{setting}"] = experiment.paired(
+        [one["accuracy"] for one in pat], [one["restandardised"] for one in silico],
+        N_TEST / N_TRAIN)
+
 
 # %% [markdown]
 # ### Digital baselines on the same inputs and splits
 
 # %%
-def baseline(name, talker_disjoint, seed):
-    task = vowel_task(seed, talker_disjoint, tokens)
+def baseline(name, split, seed):
+    task = vowel_task(seed, split, tokens)
     model = experiment.linear_classifier() if name == "linear" else experiment.small_mlp(seed)
     return model.fit(task.train_x, task.train_y).score(task.test_x, task.test_y)
 
 
-baseline_file = experiment.results_file("02_shg_vowels", baselines=tokens.source["sha256"])
-points = experiment.grid(name=["linear", "mlp"], talker_disjoint=[False, True],
-                         seed=range(n_seeds))
-found = experiment.sweep(baseline, points, baseline_file, scheduler="processes", jobs=jobs)
-baselines = {}
-for i, point in enumerate(points[::n_seeds]):
-    name = point["name"] + ("_talker_disjoint" if point["talker_disjoint"] else "")
-    baselines[name] = {"accuracy": summary(found[i * n_seeds:(i + 1) * n_seeds])}
+ENDINGS = {"draws": "", "authors": "_authors_tokens", "talkers": "_talker_disjoint"}
+points = experiment.grid(name=["linear", "mlp"], split=ENDINGS, seed=range(n_seeds))
+found = run(baseline, points)
+baselines = {point["name"] + ENDINGS[point["split"]]:
+             {"accuracy": summary(found[i:i + n_seeds])}
+             for i, point in enumerate(points) if point["seed"] == 0}
 
 # %% [markdown]
 # ## Layer by layer
 #
-# One test token (seed 0) on its way through the trained network, beside the mean spectrum of the
-# other vowels' tokens. The last panel is cut into the seven parts whose charge decides. (The
-# network is that of the first final trial, trained once more: all that is random comes from seeds,
-# so that it comes out the same. These passes are not counted again.)
+# All seven vowels on their way through one trained plain chain (seed 0): per layer the mean
+# spectrum of each vowel, standardised over the test tokens (red above, blue below the mean of
+# all). At the end, the share of each vowel's test tokens that is read right. (The network is that
+# of the first final trial, trained once more: all that is random comes from seeds, so that it
+# comes out the same. These passes are not counted again.)
 
-# %%
-task, token = vowel_task(0, tokens=tokens), 0
-network, *_ = trained("pat", best["pat"].rate, 0, task)
+# %% jupyter={"source_hidden": true}
+task = vowel_task(0, "authors", tokens)
+network, *_ = trained("pat", best["pat", False].rate, 0, task)
 with torch.no_grad():
-    spectra = network.set_mode("device").states(torch.tensor(task.test_x))
-vowel = task.test_y[token]
-fig, axes = plt.subplots(1, n_layers, figsize=(9, 2.2))
+    spectra = network.eval().set_mode("device").states(torch.tensor(task.test_x))
+    logits = network.readout(spectra[-1])
+fig, axes = plt.subplots(1, n_layers + 1, figsize=(10.5, 2.3))
 for n, spectrum in enumerate(spectra):
-    axes[n].plot(bins, 100 * spectrum[task.test_y != vowel].mean(0), color="#999999",
-                 label="other vowels, mean")
-    axes[n].plot(bins, 100 * spectrum[token], color=COLOURS["pat"], label=f'"{WORDS[vowel]}"')
-    axes[n].set(title=f"layer {n + 1}", xlabel="THz")
-for edge in np.flatnonzero(np.diff(np.arange(50) * 7 // 50)) + 0.5:
-    axes[-1].axvline((edge - 24.5) * device.parameters.bin_width / 1e12, color="#cccccc",
-                     linewidth=0.6, zorder=0)
-axes[0].set_ylabel("charge (% of full well)")
-axes[0].set_ylim(0, 1.4 * axes[0].get_ylim()[1])
-axes[0].legend(fontsize=7, loc="upper left")
-figures.save_figure(fig, "02_shg_vowels", "layers")
+    standard = (spectrum - spectrum.mean(0)) / spectrum.std(0)
+    means = torch.stack([standard[task.test_y == k].mean(0) for k in range(7)])
+    axes[n].imshow(means, aspect="auto", cmap="RdBu_r", vmin=-2.5, vmax=2.5)
+    axes[n].set(title=f"after pass {n + 1}", xlabel="bin", xticks=(0, 24, 49),
+                yticks=range(7) if n == 0 else [],
+                yticklabels=[WORDS[k] for k in range(7)] if n == 0 else [])
+right = logits.argmax(1) == torch.tensor(task.test_y)
+axes[-1].barh(range(7), [right[task.test_y == k].double().mean() for k in range(7)],
+              color=COLOURS["pat"])
+axes[-1].set(title="read right", xlim=(0, 1), ylim=(6.5, -0.5), yticks=[], xlabel="share")
+figures.save_figure(fig, NAME, "layers")
 
 # %% [markdown]
 # ## Results
 
-# %%
-fig, axes = plt.subplots(1, 3, figsize=(10.5, 3.3), width_ratios=(1.2, 1.1, 1))
+# %% jupyter={"source_hidden": true}
+fig, axes = plt.subplots(1, 3, figsize=(10.5, 3.4), width_ratios=(1.1, 1.25, 1))
 for method, side, label, colour, style in (
         ("pat", "device", "PAT, on the device", "pat", "-"),
-        ("in_silico", "device", "in silico, on the device", "in_silico", "-"),
-        ("in_silico", "forward", "in silico, on its own model", "in_silico_on_model", "--")):
-    curves = [one[side] for one in searched[method, best[method].rate]]
-    figures.plot_band(axes[0], np.arange(1, epochs + 1), curves, label, COLOURS[colour],
-                      linestyle=style)
-axes[0].set(title=f"a  Validation accuracy (n = {n_search}, band: 2 s.e.)", xlabel="epoch",
+        ("in_silico", "model", "in silico, on its twin", "in_silico_on_model", "--"),
+        ("in_silico", "device", "in silico, on the device", "in_silico", "-")):
+    curves = [one[side] for one in searched[method, False, best[method, False].rate][:n_search]]
+    figures.plot_band(axes[0], np.arange(WATCHED, epochs + 1, WATCHED), curves, label,
+                      COLOURS[colour], linestyle=style)
+axes[0].set(title="a  Plain chain, validation", xlabel="epoch",
             ylabel="accuracy", ylim=(0, 1))
-axes[0].legend(loc="lower right", fontsize=7)
-shown = {"linear": baselines["linear"], "MLP": baselines["mlp"], "PAT": results["pat"],
-         "in silico": results["in_silico"], "PAT, plain chain": results["pat_plain_chain"],
-         "in silico, plain chain": results["in_silico_plain_chain"]}
-figures.plot_accuracies(axes[1], shown, ["digital"] * 2 + ["pat", "in_silico"] * 2)
+axes[0].legend(loc="center right", fontsize=7)
+shown = {"logistic regression": baselines["linear_authors_tokens"],
+         "exact gradients": results["exact_authors_tokens"],
+         "PAT": results["pat_authors_tokens"],
+         "in silico, on its twin": results["in_silico_on_model_authors_tokens"],
+         "in silico, re-standardised": results["in_silico_restandardised_authors_tokens"],
+         "in silico, as deployed": results["in_silico_authors_tokens"],
+         "PAT, skip": results["pat_skip_authors_tokens"],
+         "in silico, skip, re-st.": results["in_silico_restandardised_skip_authors_tokens"]}
+figures.plot_accuracies(axes[1], shown, ["digital", "digital", "pat", "in_silico_on_model",
+                                         "in_silico", "in_silico", "pat", "in_silico"])
 axes[1].axvline(0.93, color="#999999", linewidth=0.8, linestyle=":")
-axes[1].set(title=f"b  Test accuracy (n = {n_seeds}; dotted: paper)")
-true, predicted = (np.concatenate([one[key] for one in final["pat"]])
+axes[1].set(title=f"b  Test (n = {n_seeds}; dotted: paper)", xlim=(0, 1.02))
+true, predicted = (np.concatenate([one[key] for one in final["pat_authors_tokens"]])
                    for key in ("true", "predicted"))
 figures.plot_confusion(axes[2], confusion_matrix(true, predicted, labels=range(7)), CLASSES)
-axes[2].set_title("c  PAT, all test tokens (%)")
-figures.save_figure(fig, "02_shg_vowels", "results")
+axes[2].set_title("c  PAT, plain chain (%)")
+figures.save_figure(fig, NAME, "results")
 
 # %%
-spent = twin_passes + sum(one["passes"] for one in [*sum(searched.values(), []), *done])
-write_metrics("02_shg_vowels", profile, results, paper={"pat": 0.93, "in_silico": 0.40},
+spent = sum(one["passes"] for one in [*fits, *sum(searched.values(), []), *done])
+write_metrics(NAME, profile, results, paper={"pat_authors_tokens": 0.93, "in_silico": 0.40},
               baselines=baselines, cost=cost.read(spent), seeds=range(n_seeds),
               data=tokens.source, twin=twin_quality, train_accuracy=train_accuracy,
-              learning_rates={method: choice.rate for method, choice in best.items()},
-              searches={method: choice._asdict() for method, choice in best.items()},
-              device_passes_per_pat_trial=final["pat"][0]["passes"])
-for path in (results_file, baseline_file):
+              learning_rates={f"{method}{'_skip' if skip else ''}": choice.rate
+                              for (method, skip), choice in best.items()},
+              searches={f"{method}{'_skip' if skip else ''}": choice._asdict()
+                        for (method, skip), choice in best.items()},
+              paired=differences, n_copies=n_copies, jitter_adds=without,
+              device_passes_per_trial={name: final[name][0]["passes"] for name in variants})
+for path in FILES.values():
     path.unlink()  # the next run computes anew
 
-lines = ["| test accuracy, mean ± sd | paper | stratified 210/49 | talker-disjoint |",
+# %%
+both = results | baselines
+lines = ["| test accuracy, mean ± sd | paper | authors' tokens | other draws |",
          "|---|---|---|---|"]
-for name, label, paper in (("pat", "PAT, on the device", "93 %"),
-                           ("in_silico", "in silico, on the device", "about 40 %"),
-                           ("in_silico_on_model", "in silico, on its own model", ""),
-                           ("pat_plain_chain", "PAT, no skip connections", ""),
-                           ("in_silico_plain_chain", "in silico, no skip connections", ""),
-                           ("linear", "digital: logistic regression", ""),
-                           ("mlp", "digital: small MLP", "")):
-    both = results | baselines
-    there = [percent(both[n]["accuracy"]) if n in both else ""
-             for n in (name, f"{name}_talker_disjoint")]
-    lines.append(f"| {label} | {paper} | {' | '.join(there)} |")
+for name, label, paper in (
+        ("pat", "**PAT, plain chain** (the paper's network)", "93 %"),
+        ("in_silico", "in silico, as deployed", "about 40 % (recalled)"),
+        ("in_silico_restandardised", "in silico, re-standardised on the device", ""),
+        ("in_silico_on_model", "in silico, on its own twin", ""),
+        ("exact", "exact gradients", ""),
+        ("pat_skip", "PAT, with skip connections", ""),
+        ("in_silico_skip", "in silico, with skip connections, as deployed", ""),
+        ("in_silico_restandardised_skip", "the same, re-standardised", ""),
+        ("linear", "digital: logistic regression", ""), ("mlp", "digital: small MLP", "")):
+    cells = [percent(both[f"{name}{ending}"]["accuracy"]) for ending in ("_authors_tokens", "")]
+    lines.append(f"| {label} | {paper} | {' | '.join(cells)} |")
+for name, label in (("pat_authors_split", "PAT, plain chain, the authors' own split"),
+                    ("pat_talker_disjoint", "PAT, plain chain, talker-disjoint"),
+                    ("linear_talker_disjoint", "logistic regression, talker-disjoint")):
+    cell = percent(both[name]["accuracy"])
+    lines.append(f"| {label} | | {cell} | |" if "authors" in name else f"| {label} | | | {cell} |")
 display(Markdown("\n".join(lines)))
+for name, one in differences.items():
+    print(f"{name}: {100 * one['difference']:.1f} ± {100 * one['standard_error']:.1f} points "
+          f"(standard error for overlapping splits, n = {one['n']})")
 
 # %% [markdown]
 # ## What this shows, and what not
 #
-# **The task is easy.** Logistic regression on the same twelve numbers does at least as well as the
-# physical network. The figure does not show that light classifies vowels well; it shows that a
-# device nobody can differentiate can be *trained*, through five noisy passes, by someone who has
-# only an imperfect model of it. One test token is 2 %, so single splits say little; hence ten
-# seeds. Nearly all of PAT's errors are between "hod" and "hawed", whose formants overlap.
+# **The task is easy, the training is not.** Logistic regression on the same twelve numbers reads
+# 99.0 % of the authors' tokens and 95.5 % of the other draws. The figure does not show that light
+# classifies vowels well; it shows that a device nobody can differentiate can be *trained*, through
+# five noisy passes, by someone who has only an imperfect twin of it.
 #
-# **PAT against in silico.** Both use the same model, network, schedule and search; what differs is
-# where the forward pass runs. In silico training is as accurate on its model as PAT is on the
-# device, and loses part of that when it is deployed: its network has come to rely on what the
-# model gets wrong. On this device, with skip connections, the loss is far smaller than the
-# paper's.
+# **PAT against in silico.** Both use the same twin, network, schedule and search; what differs is
+# where the forward pass runs. In silico training reads 98.8 % of the authors' tokens on its twin
+# and 19 % on the device as deployed, 47 % once its constants were measured anew there. PAT reads
+# 96.3 %, ahead of the re-standardised network by 49 ± 9 points. The paper has 93 and about 40 %.
+# Panel a shows what happens: while in silico training gets better on its twin, it gets worse on
+# the device, because it comes to rely on what the twin gets wrong.
 #
-# **Depth decides.** In the plain chain the output reaches the data only through all five passes,
-# errors of the model add up from layer to layer, and in silico training loses more than a quarter
-# of its accuracy when it meets the device; PAT, without skip connections, loses about three
-# points. That is the paper's finding; notebook 01 has it in closed form, and
-# [03_pat_vs_in_silico](03_pat_vs_in_silico.ipynb) by depth, model quality, noise and drift.
+# **PAT against exact gradients.** 96.3 ± 3.0 against 96.1 ± 6.0 % on the authors' tokens, 90.8 ±
+# 7.1 against 92.9 ± 5.6 % on other draws (mean ± sd over ten seeds): no difference is resolved.
 #
-# **The noise floor is not reached by the model** (panel c of the first figure), and less so on
-# uniform controls than on signal-like ones, where the networks live. PAT tolerates that; in silico
-# training pays for it.
+# **Skip connections**, which are ours, help all methods: PAT reads 97.6 % of the authors' tokens
+# with them, in silico training 79 % re-standardised, 18 ± 7 points less.
 #
-# **Differences from the paper.** A simulated device; our own draw of 259 tokens and our own
-# splits; skip connections; optimiser, epochs and model sizes are ours, because the paper's were
-# not found. Tokens drawn at random are harder than the 259 that the authors published, on which
-# logistic regression scores about 98 %; our aim of 96 % lies where the linear classifier stands on
-# ours.
+# **What the numbers hang on.** One test token is 2 %, and the spread over seeds is 3 to 7 points.
+# The first run without jitter, at rates found by a smaller search, had 92.9 % for PAT on other
+# draws where this one has 90.8 %: standard errors are about two points. Jitter adds 2.2 ± 1.3
+# points of validation in the plain chain and 0.0 ± 0.9 with skip connections. The six validation
+# trials a rate leave rates a factor of two apart undecided.
+#
+# **Differences from the paper.** A simulated device; optimiser, epochs, jitter, the way of
+# standardising, starting signs and twin are ours, because the paper's were not found. The authors'
+# tokens are easier than other draws from the same table, for every method and for logistic
+# regression alike.
