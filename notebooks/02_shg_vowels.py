@@ -162,6 +162,8 @@ wiring = np.arange(device.input_dim) * 12 // device.input_dim
 some_theta = rng.uniform(size=device.param_dim).astype(np.float32)
 channels = np.arange(100)
 bins = (np.arange(50) - 24.5) * device.parameters.bin_width / 1e12
+
+# %% jupyter={"source_hidden": true}
 fig, axes = plt.subplots(1, 3, figsize=(9, 2.6))
 axes[0].bar(channels[1::2], some_theta, width=1, color="#cccccc", label="parameters")
 for name, colour in (("iy", "#009E73"), ("aw", "#CC79A7")):
@@ -250,6 +252,7 @@ METHODS = {"pat": methods.pat, "in_silico": methods.in_silico,
            "exact": partial(methods.exact, true=ExactSHG)}
 
 
+# %%
 def trained(method, learning_rate, seed, task, skip=False, hold_out=0, jitter=jitter):
     """Return a trained network, its device, and the history of its training."""
     copy = seed % n_copies
@@ -450,6 +453,18 @@ figures.save_figure(fig, NAME, "layers")
 # ## Results
 
 # %% jupyter={"source_hidden": true}
+shown = {"logistic regression": baselines["linear_authors_tokens"],
+         "exact gradients": results["exact_authors_tokens"],
+         "PAT": results["pat_authors_tokens"],
+         "in silico, on its twin": results["in_silico_on_model_authors_tokens"],
+         "in silico, re-standardised": results["in_silico_restandardised_authors_tokens"],
+         "in silico, as deployed": results["in_silico_authors_tokens"],
+         "PAT, skip": results["pat_skip_authors_tokens"],
+         "in silico, skip, re-st.": results["in_silico_restandardised_skip_authors_tokens"]}
+true, predicted = (np.concatenate([one[key] for one in final["pat_authors_tokens"]])
+                   for key in ("true", "predicted"))
+
+# %% jupyter={"source_hidden": true}
 fig, axes = plt.subplots(1, 3, figsize=(10.5, 3.4), width_ratios=(1.1, 1.25, 1))
 for method, side, label, colour, style in (
         ("pat", "device", "PAT, on the device", "pat", "-"),
@@ -461,20 +476,10 @@ for method, side, label, colour, style in (
 axes[0].set(title="a  Plain chain, validation", xlabel="epoch",
             ylabel="accuracy", ylim=(0, 1))
 axes[0].legend(loc="center right", fontsize=7)
-shown = {"logistic regression": baselines["linear_authors_tokens"],
-         "exact gradients": results["exact_authors_tokens"],
-         "PAT": results["pat_authors_tokens"],
-         "in silico, on its twin": results["in_silico_on_model_authors_tokens"],
-         "in silico, re-standardised": results["in_silico_restandardised_authors_tokens"],
-         "in silico, as deployed": results["in_silico_authors_tokens"],
-         "PAT, skip": results["pat_skip_authors_tokens"],
-         "in silico, skip, re-st.": results["in_silico_restandardised_skip_authors_tokens"]}
 figures.plot_accuracies(axes[1], shown, ["digital", "digital", "pat", "in_silico_on_model",
                                          "in_silico", "in_silico", "pat", "in_silico"])
 axes[1].axvline(0.93, color="#999999", linewidth=0.8, linestyle=":")
 axes[1].set(title=f"b  Test (n = {n_seeds}; dotted: paper)", xlim=(0, 1.02))
-true, predicted = (np.concatenate([one[key] for one in final["pat_authors_tokens"]])
-                   for key in ("true", "predicted"))
 figures.plot_confusion(axes[2], confusion_matrix(true, predicted, labels=range(7)), CLASSES)
 axes[2].set_title("c  PAT, plain chain (%)")
 figures.save_figure(fig, NAME, "results")

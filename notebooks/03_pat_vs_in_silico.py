@@ -370,6 +370,7 @@ def degrees(a, b):
     return float(torch.rad2deg(torch.arccos(cosine)))
 
 
+# %%
 def angles(depth, seed, learning_rate):
     copy = seed % n_copies
     device, twin = SHG(seed=copy, noise_seed=2000 + seed), twins[copy, "main"]
@@ -427,6 +428,8 @@ for shift in pointing:
     varied["drift_before"][str(shift)] = {
         method: of(final(method, **knobs))
         for method in ("pat", "in_silico", "in_silico_refitted")}
+
+# %%
 for run_epochs in (*shorter, epochs):
     knobs = {} if run_epochs == epochs else {"run_epochs": run_epochs}
     for method in ("pat", "in_silico_refitted"):
@@ -542,9 +545,18 @@ axes[2].set_xticklabels([label.replace("in silico, ", "") for label in LABELS.va
 save_figure(fig, NAME, "depth")
 
 # %% jupyter={"source_hidden": true}
-fig, axes = plt.subplots(1, 3, figsize=(10.5, 3.1))
 names = ["device, device\n(PAT)", "device, model\n(output only)", "model, device",
          "model, model\n(in silico)"]
+PANELS = (
+    ("b  One reading", (("in_silico", "in silico", SHADES["in_silico"]),
+                        ("pat", "PAT", SHADES["pat"]),
+                        ("exact", "exact Jacobians", SHADES["exact"]))),
+    (f"c  Mean of {n_average} readings",
+     (("pat_averaged", "PAT", SHADES["pat"]), ("exact_averaged", "exact", SHADES["exact"]),
+      ("pat_adam_step", "PAT, Adam's step", SHADES["in_silico_all_passes"]))))
+
+# %% jupyter={"source_hidden": true}
+fig, axes = plt.subplots(1, 3, figsize=(10.5, 3.1))
 for i, cell in enumerate(mechanism.values()):
     for j, (name, colour) in enumerate((("as_deployed", COLOURS["in_silico"]),
                                         ("restandardised", COLOURS["pat"]))):
@@ -557,13 +569,7 @@ axes[0].set(title="a  Loss on, Jacobians at states of", xticks=range(4), ylim=(0
             yticks=np.linspace(0, 1, 6), ylabel="test accuracy")
 axes[0].set_xticklabels(names, fontsize=6)
 axes[0].legend(fontsize=7, loc="upper left", ncol=2)
-for panel, title, shown in (
-        (axes[1], "b  One reading", (("in_silico", "in silico", SHADES["in_silico"]),
-                                     ("pat", "PAT", SHADES["pat"]),
-                                     ("exact", "exact Jacobians", SHADES["exact"]))),
-        (axes[2], f"c  Mean of {n_average} readings",
-         (("pat_averaged", "PAT", SHADES["pat"]), ("exact_averaged", "exact", SHADES["exact"]),
-          ("pat_adam_step", "PAT, Adam's step", SHADES["in_silico_all_passes"])))):
+for panel, (title, shown) in zip(axes[1:], PANELS, strict=True):
     for name, label, colour in shown:
         line(panel, depths, [angles_deg[str(depth)][name] for depth in depths], label, colour)
     panel.axhline(90, color="#999999", linewidth=0.8)
