@@ -46,7 +46,7 @@ epochs = 60
 jitter = 0.03  # sd of what is added to training inputs at each step, which run from 0 to 1
 n_pairs = 6000  # measured pairs for the digital model
 twin_epochs = 15
-jobs = 2  # processes
+jobs = 1  # processes; full: 2
 
 # %%
 import itertools

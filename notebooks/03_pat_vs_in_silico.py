@@ -50,7 +50,7 @@ pointing = [0.0, 0.5]  # drift: shift of the colours over the shaper, in channel
 shorter = [20]  # epochs of shorter runs, each with its own schedule
 n_average = 10  # readings over which gradients are averaged, to tell bias from noise
 scheduler = "processes"  # or "serial", or a Dask scheduler's address
-jobs = 2  # processes
+jobs = 1  # processes; full: 2
 
 # %%
 from functools import partial
