@@ -129,13 +129,17 @@ def fit_twin(device, x, theta, y, *, twin=None, hidden=(256, 256), epochs=30, ba
 
 
 def judge_twin(twin, device, x, theta):
-    """Return ``r2`` against one reading and its noise ``floor``, per output; 5 readings a row."""
+    """Return ``r2`` against one reading and its noise ``floor``, per output; 5 readings a row.
+
+    Outputs that never varied have 0 for both, and are named under ``constant``, if there are any.
+    """
     y, kind = parts.precise(device(x, theta)), precision(twin)
     noise = noise_variance(device, x, theta, READINGS)
     with torch.no_grad(), parts.evaluating(twin):
         predicted = twin(torch.tensor(x, dtype=kind), torch.tensor(theta, dtype=kind)).numpy()
     error = ((predicted - y) ** 2).mean(0)
-    return {"r2": explained(error, y), "floor": explained(noise, y)}
+    dead = {"constant": found.tolist()} if len(found := np.flatnonzero(np.ptp(y, 0) == 0)) else {}
+    return {"r2": explained(error, y), "floor": explained(noise, y)} | dead
 
 
 def gradient_quality(device, model, x, theta, rng, step=0.05):

@@ -145,6 +145,8 @@ def test_a_dead_pixel_leaves_a_twin_of_the_others_as_good(unit, stuck):
     twin = fitted(device)
     judged = judge_twin(twin, device, *fresh)
     assert all(judged[name][n] == 0 for n in stuck for name in ("r2", "floor"))
+    assert judged["constant"] == [*stuck] and "constant" not in judge_twin(
+        fitted(Bench(unit)), Bench(unit), *fresh)
     alive = [n for n in range(WIDTH) if n not in stuck]
     assert judged["r2"][alive].min() > 0.8 and judged["floor"][alive].min() > 0.99
     with torch.no_grad():
