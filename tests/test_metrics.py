@@ -143,3 +143,16 @@ def test_what_is_not_finite_is_not_written(write):
 def test_a_summary_has_the_sample_deviation_and_one_value_none():
     assert metrics.summary([1, 3]) == {"mean": 2.0, "sd": 2**0.5, "n": 2, "values": [1.0, 3.0]}
     assert metrics.summary([0.5])["sd"] == 0
+
+
+@pytest.mark.parametrize("part", ["mean", "sd", "n"])
+def test_a_summary_that_lost_a_part_is_damaged_not_skipped(tmp_path, part):
+    summary = metrics.summary([0.5, 0.6])
+    content = dict(metrics.FIELDS, notebook="99_x", profile="full",
+                   results={"pat": {"accuracy": summary}})
+    path = tmp_path / "99_x.json"
+    path.write_text(json.dumps(content))
+    assert len(metrics.compare(tmp_path, tmp_path)) == 1
+    path.write_text(json.dumps(content).replace(f'"{part}"', f'"{part}x"'))
+    with pytest.raises(ValueError, match="99_x.json is damaged"):
+        metrics.compare(tmp_path, tmp_path)

@@ -122,7 +122,7 @@ def _quantities(content, name=""):
     group = name.partition(".")[0]
     if isinstance(content, list):
         content = dict(enumerate(content))
-    if isinstance(content, dict) and "mean" not in content:
+    if isinstance(content, dict) and {"mean", "sd"}.isdisjoint(content):
         for key, value in content.items():
             yield from _quantities(value, f"{name}.{key}" if name else key)
     elif isinstance(content, dict):
