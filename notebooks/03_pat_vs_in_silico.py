@@ -684,9 +684,9 @@ display(Markdown("\n".join(lines)))
 #
 # **The gradient misses mostly by bias.** After twenty epochs at five layers PAT's gradient makes
 # 29° with the true one, 25° when averaged over fifty readings, exact Jacobians 19 and 15°, in
-# silico training 48°. Adam's step is farther off, 71°, for it gives small derivatives, which the
-# twin gets wrong, as much weight as large ones; PAT trains nevertheless. At ten layers PAT and
-# exact Jacobians at noisy states make nearly the same angle, 49 and 47°.
+# silico training 48°. Adam's step, in which small derivatives weigh as much as large ones, is
+# farther off, 71° (with exact Jacobians 41°); PAT trains nevertheless. At ten layers PAT and exact
+# Jacobians at noisy states make nearly the same angle, 49 and 47°.
 #
 # **A model need not be very good, for PAT.** From a cosine of 0.96 on (1,500 pairs) it reads 90 to
 # 92 %, at 0.90 (500 pairs) 68 %. In silico training reads 34 to 42 % with any of these twins: a

@@ -27,7 +27,7 @@ from pnn_utils import files
 
 
 class SweepError(RuntimeError):
-    """Some points failed at every attempt."""
+    """Some points failed."""
 
 
 def grid(**settings):
