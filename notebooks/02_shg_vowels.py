@@ -57,6 +57,10 @@ import torch
 from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 from sklearn.metrics import confusion_matrix
+from sklearn.model_selection import GridSearchCV
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from pnn_utils import experiment, files, methods
 from pnn_utils.datasets.vowels import CLASSES, WORDS, load_tokens, vowel_task
@@ -67,7 +71,7 @@ from pnn_utils.report.metrics import Cost, summary, write_metrics
 from pnn_utils.systems.base import parameter_table
 from pnn_utils.systems.shg.device import SHG, TABLE
 from pnn_utils.systems.shg.model import ExactSHG
-from pnn_utils.training import accuracy_on_device, accuracy_on_model
+from pnn_utils.training import accuracy_on_device, accuracy_on_model, confidence_on_device
 from pnn_utils.twin import fit_twin, judge_twin, load_twin, random_controls, save_twin
 
 # %%
@@ -251,6 +255,7 @@ figures.save_figure(fig, NAME, "network")
 
 # %%
 WATCHED = 5  # validation accuracy is read every so many epochs
+READINGS = 4  # of the score by which rates are chosen
 METHODS = {"pat": methods.pat, "in_silico": methods.in_silico,
            "exact": partial(methods.exact, true=ExactSHG)}
 
@@ -294,11 +299,12 @@ def trial(method, learning_rate, seed, split="draws", skip=False, hold_out=0, ji
         watched = history[WATCHED - 1::WATCHED]
         result = {side: [row[side] for row in watched] for side in ("device", "model")}
         x, y = torch.tensor(task.train_x), torch.tensor(task.train_y)
-        # The mean over the last tenth of the epochs is less at the mercy of noise than the last.
-        last = result["device"][-epochs // WATCHED // 10:] if method != "in_silico" else [
-            accuracy_on_device(methods.restandardise(network, x[hold_out:]),
-                               x[:hold_out], y[:hold_out]) for _ in range(4)]
-        return result | {"validation": float(np.mean(last)), "passes": device.passes}
+        if method == "in_silico":
+            methods.restandardise(network, x[hold_out:])
+        held = x[:hold_out], y[:hold_out]
+        return result | {"passes": device.passes, "accuracy": accuracy_on_device(network, *held),
+                         "confidence": np.mean([confidence_on_device(network, *held)
+                                                for _ in range(READINGS)])}
     result = {"passes": device.passes}  # before those that judge
     train, test = ([torch.tensor(part) for part in task[i:i + 2]] for i in (0, 2))
     result |= {"train": accuracy_on_device(network, *train), "loss": history[-1]["loss"],
@@ -317,15 +323,19 @@ def trial(method, learning_rate, seed, split="draws", skip=False, hold_out=0, ji
 #
 # Every method gets the same search over the same rates at the full schedule, for both networks,
 # with 42 of the 210 training tokens held out, on seeds of its own, each once with the authors'
-# tokens and once with others; where the best rate stands on an edge of the grid, the grid is
-# widened. In silico training is judged by its accuracy on the device after re-standardising, which
+# tokens and once with others. The score is the mean probability that a network gives to the right
+# class on the device: on 42 tokens accuracy has too few steps. Where the best rate stands on an
+# edge of the grid, the grid is widened. In silico training is judged after re-standardising, which
 # favours it: whoever trains purely in silico would not have that number.
 #
 # *Said openly*: the test tokens were read before. A first run had no jitter, and a search of two
 # trials a rate, separately for the two kinds of tokens; PAT read 95.7 % (plain chain) and 95.5 %
 # (skip) of the authors' tokens. A second one, without jitter, with one search a network, was
 # stopped after PAT's plain chain had read 94.5 %. Jitter came after these readings, chosen on
-# validation tokens, for all methods and networks alike; what it does stands under the table.
+# validation tokens, for all methods and networks alike; what it does stands under the table. A
+# third run, with ten seeds and rates chosen by validation accuracy, read 96.3 % of the authors'
+# tokens and 90.8 ± 2.2 % (standard error) of other draws with PAT in the plain chain. After it the
+# score took the place of accuracy, and seeds 10 to 19 were added, to halve the error's square.
 
 # %%
 searched = {}  # (method, skip, rate): its trials, authors' tokens first
@@ -335,18 +345,18 @@ def validation(pairs):
     points = [dict(method=method, learning_rate=rate, seed=100 + seed, hold_out=42, split=split,
                    skip=skip) for (method, skip), rate in pairs
               for split in ("authors", "draws") for seed in range(n_search)]
-    found = run(trial, points, broken={"validation": 0.0, "passes": 0})
+    found = run(trial, points, broken={"confidence": 0.0, "passes": 0})
     for i, ((method, skip), rate) in enumerate(pairs):
         searched[method, skip, rate] = found[2 * i * n_search:2 * (i + 1) * n_search]
-    return np.reshape([one["validation"] for one in found], (-1, 2 * n_search)).mean(1).tolist()
+    return np.reshape([one["confidence"] for one in found], (-1, 2 * n_search)).mean(1).tolist()
 
 
 cases = [*((method, False) for method in METHODS), ("pat", True), ("in_silico", True)]
 best = experiment.search(validation, learning_rates, cases, extensions)
-lines = ["| method and network | rate | validation accuracy by rate | edge? |",
+lines = ["| method and network | rate | score by rate | edge? |",
          "|---|---|---|---|"]
 for (method, skip), choice in best.items():
-    tried = ", ".join(f"{rate:g}: {100 * score:.1f} %"
+    tried = ", ".join(f"{rate:g}: {score:.3f}"
                       for rate, score in sorted(choice.scores.items()))
     lines.append(f"| {method}{', skip' if skip else ''} | {choice.rate:g} | {tried} | "
                  f"{'yes' if choice.at_edge else ''} |")
@@ -362,8 +372,8 @@ for skip in (False, True):
     found = run(trial, points)
     searched["pat", skip, "no jitter"] = found
     without[f"pat{'_skip' if skip else ''}"] = experiment.paired(
-        [one["validation"] for one in searched["pat", skip, rate]],
-        [one["validation"] for one in found])
+        [one["accuracy"] for one in searched["pat", skip, rate]],
+        [one["accuracy"] for one in found])
 for name, one in without.items():
     print(f"{name}: jitter adds {100 * one['difference']:.1f} ± "
           f"{100 * one['standard_error']:.1f} points of validation (n = {one['n']})")
@@ -409,11 +419,21 @@ for setting in ("", "_skip", "_authors_tokens", "_skip_authors_tokens"):
 
 # %% [markdown]
 # ### Digital baselines on the same inputs and splits
+#
+# Logistic regression, and a perceptron with one hidden layer of tanh units; penalties and width by
+# five-fold validation.
 
 # %%
+def perceptron(seed):
+    network = MLPClassifier(activation="tanh", solver="lbfgs", max_iter=500, random_state=seed)
+    choices = {"mlpclassifier__hidden_layer_sizes": [(10,), (30,)],
+               "mlpclassifier__alpha": [0.01, 0.1, 1.0]}
+    return GridSearchCV(make_pipeline(StandardScaler(), network), choices, cv=5)
+
+
 def baseline(name, split, seed):
     task = vowel_task(seed, STAND_IN.get(split, split), tokens)
-    model = experiment.linear_classifier() if name == "linear" else experiment.small_mlp(seed)
+    model = experiment.linear_classifier() if name == "linear" else perceptron(seed)
     return model.fit(task.train_x, task.train_y).score(task.test_x, task.test_y)
 
 

@@ -81,6 +81,9 @@ def isolate(scratch):
         JUPYTER_PREFER_ENV_PATH="1",  # this environment's kernel, not a namesake of the user's
         IPYTHONDIR=str(scratch), MATPLOTLIBRC=os.devnull,
         TQDM_DISABLE="1",  # no progress bars in stored outputs
+        # glibc's malloc gives large arrays back at once, which costs the next one its page faults:
+        # two thirds of a pass through the simulated crystal. Others do not read these.
+        MALLOC_TRIM_THRESHOLD_=str(2**27), MALLOC_MMAP_THRESHOLD_=str(2**25),
         OMP_NUM_THREADS="1")  # sums in BLAS depend on the number of threads
 
 
