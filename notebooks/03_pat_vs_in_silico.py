@@ -171,7 +171,8 @@ display(Markdown("\n".join(lines)))
 # ## The ways to train
 #
 # All are functions of `pnn_utils.methods` and share the network, its start, the split, Adam, the
-# number of epochs, clipping, and a search for the learning rate of their own.
+# number of epochs, clipping, jitter of the training inputs, and a search for the learning rate of
+# their own.
 #
 # - **exact**: device forward, true Jacobian of the simulated device backward. No laboratory has
 #   it; it is the ceiling.
