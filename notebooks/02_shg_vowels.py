@@ -211,7 +211,7 @@ figures.save_figure(fig, NAME, "device")
 # at each step, taken from the readings that PAT makes anyway, and gradients go through them; the
 # last ones are kept for reading out. The signs of $a$ start in two blocks of channels: with one
 # sign all channels brighten and dim together, and with random ones neighbours cancel. And the
-# gradient's norm is clipped at 1.
+# gradient's norm is clipped at 0.1.
 #
 # *Beside it*, the network with **skip connections** $c_i f_i$ inside $\sigma$, by which the input
 # $f$ reaches every pass directly. They are this companion's, not the paper's.
@@ -287,7 +287,7 @@ def trained(method, learning_rate, seed, task, skip=False, hold_out=0, jitter=ji
         return (x + jitter * torch.randn(x.shape, generator=generator)).clamp(0, 1)
 
     network, history = METHODS[method](
-        start, twins[copy], device, x[kept], y[kept], seed=seed, epochs=epochs, clip=1.0,
+        start, twins[copy], device, x[kept], y[kept], seed=seed, epochs=epochs, clip=0.1,
         learning_rate=learning_rate, validate=validate if hold_out else None, augment=jittered)
     return network, device, history
 
@@ -336,7 +336,10 @@ def trial(method, learning_rate, seed, split="draws", skip=False, hold_out=0, ji
 # validation tokens, for all methods and networks alike; what it does stands under the table. A
 # third run, with ten seeds and rates chosen by validation accuracy, read 96.3 % of the authors'
 # tokens and 90.8 ± 2.2 % (standard error) of other draws with PAT in the plain chain. After it the
-# score took the place of accuracy, and seeds 10 to 19 were added, to halve the error's square.
+# score took the place of accuracy, and seeds 10 to 19 were added. A fourth run so, stopped near its
+# end, found a rate of 0.4 for PAT, at which it read 94.8 and 87.8 %: in some trials training
+# failed. The gradient was clipped at 1 in all these runs; a clip of 0.1 was then chosen on twenty
+# validation trials at each of these rates, by training accuracy.
 
 # %%
 searched = {}  # (method, skip, rate): its trials, authors' tokens first

@@ -218,7 +218,7 @@ def trained(method, twin, device, depth, seed, x, y, learning_rate, epochs=epoch
         return network
 
     return TRAIN[method](start, twin, device, x, y, seed=seed, epochs=epochs,
-                         learning_rate=learning_rate, clip=1.0, augment=jittered)
+                         learning_rate=learning_rate, clip=0.1, augment=jittered)
 
 
 # %%
@@ -475,7 +475,7 @@ def lived(method, seed, learning_rate):
         methods.restandardise(network, x)
         one["restandardised"] = accuracy_on_device(network, test_x, test_y)
         methods.pat(lambda model, network=network: network, twin, moved, x, y, seed=seed,
-                    epochs=MINUTE, learning_rate=learning_rate / 10, clip=1.0,
+                    epochs=MINUTE, learning_rate=learning_rate / 10, clip=0.1,
                     augment=jittered)
         found.append(one | {"a_minute_of_pat": accuracy_on_device(network, test_x, test_y)})
     return found
