@@ -336,8 +336,8 @@ def trial(method, learning_rate, seed, split="draws", skip=False, hold_out=0, ji
 # validation tokens, for all methods and networks alike; what it does stands under the table. A
 # third run, with ten seeds and rates chosen by validation accuracy, read 96.3 % of the authors'
 # tokens and 90.8 ± 2.2 % (standard error) of other draws with PAT in the plain chain. After it the
-# score took the place of accuracy, and seeds 10 to 19 were added. A fourth run so, stopped near its
-# end, found a rate of 0.4 for PAT, at which it read 94.8 and 87.8 %: in some trials training
+# score took the place of accuracy, and seeds 10 to 19 were added. A fourth run so, stopped near
+# its end, found a rate of 0.4 for PAT, at which it read 94.8 and 87.8 %: in some trials training
 # failed. The gradient was clipped at 1 in all these runs; a clip of 0.1 was then chosen on twenty
 # validation trials at each of these rates, by training accuracy.
 
