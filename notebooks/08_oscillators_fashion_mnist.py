@@ -65,7 +65,7 @@ from pnn_utils import files
 from pnn_utils.datasets import fetch
 from pnn_utils.datasets.images import load_images, random_flip, random_shift
 from pnn_utils.experiment import Choice, grid, results_file, search, sweep
-from pnn_utils.networks import MLP, Oscillating, split, tiles
+from pnn_utils.networks import MLP, Oscillating, split
 from pnn_utils.report import figures
 from pnn_utils.report.figures import COLOURS, folded_table, percent, save_figure, use_house_style
 from pnn_utils.report.metrics import Cost, summary, write_metrics
@@ -110,6 +110,11 @@ display(Markdown(folded_table(parameter_table(TABLE), *shown)))
 # %%
 SIZES = (100, 100), (1610, 10)  # oscillators, and how many of them are read
 BOUND, FACTOR = 0.8, 2.0  # of couplings and drives at the start; of the logits
+
+
+def tiles(images):
+    """The sixteen 7 x 7 tiles, row by row: (rows, 784) -> (rows, 16, 49)."""
+    return images.reshape(-1, 4, 7, 4, 7).transpose(2, 3).reshape(len(images), 16, 49)
 
 
 def plain_model(device):
