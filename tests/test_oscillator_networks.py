@@ -4,12 +4,14 @@ import pytest
 import torch
 from cells import defined
 
-from pnn_utils.datasets.images import random_affine, random_flip, random_shift
+from pnn_utils.datasets.images import random_affine
 from pnn_utils.files import WEIGHTS, load_tensors
 from pnn_utils.networks import Oscillating, split
 from pnn_utils.systems.oscillators.device import Oscillators
 from pnn_utils.systems.oscillators.model import OscillatorModel
 from pnn_utils.training import train
+
+random_flip, random_shift = defined("08_oscillators_fashion_mnist", "random_flip", "random_shift")
 
 
 def network(mode="in_silico", ideal=True, seed=0, sizes=((16, 16), (256 + 3, 3))):
