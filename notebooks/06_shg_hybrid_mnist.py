@@ -44,10 +44,13 @@ n_train = 5000  # images to train on; full: 55,000
 n_valid = 1000  # held-out images, which choose the learning rates; full: 5,000
 n_test = 2000  # full: 10,000
 epochs = 4
-learning_rates = [0.004, 0.012]
+batch_size = 128  # full: 512
+learning_rates = [0.006]
 extensions = 0  # times that a search may widen its grid, where the best rate stands on an edge
-study_images = 2000  # of the study of variants, smaller because there are many
+study_images = 1500  # of the study of variants, smaller because there are many; full: 15,000
 study_epochs = 3
+study_rates = [0.015]
+study_batch = 128  # full: 256
 study_seeds = 2
 n_pairs = 3000  # measured pairs for each crystal's model
 twin_epochs = 10
@@ -190,7 +193,7 @@ figures.save_figure(fig, NAME, "network")
 # ## Training
 #
 # One trial: held-out images and start by seed, standardisation constants measured on the crystals,
-# Adam (batches of 256, cosine schedule), training images turned, shifted and scaled a little at
+# Adam (cosine schedule), training images turned, shifted and scaled a little at
 # each step. The test set enters only where `final` is true.
 #
 # - **PAT**: crystals forward, their twins backward.
@@ -279,7 +282,7 @@ def started(answer, devices, models, x, seed, bound, readout):
 
 # %%
 def trained(answer, learning_rate, seed, n, epochs, bound="sigmoid", readout="linear", side=28,
-            augmented=True):
+            augmented=True, batch_size=batch_size):
     """Return a trained network, its crystals, held-out and training images."""
     kept = None if seed else checkpoint(dict(locals()))
     devices, models = crystals_for(answer, seed)
@@ -295,7 +298,7 @@ def trained(answer, learning_rate, seed, n, epochs, bound="sigmoid", readout="li
 
     method = methods.pat if answer in ("pat", "ideal_crystal") else methods.in_silico
     network, _ = method(start, models, devices, x, y, seed=1000 + seed, epochs=epochs,
-                        learning_rate=learning_rate, batch_size=256, augment=change,
+                        learning_rate=learning_rate, batch_size=batch_size, augment=change,
                         checkpoint=kept)
     with torch.no_grad():  # digital constants of the linear way in, so far the last batch's
         network.even.measure(network.feed(sample))
@@ -329,8 +332,8 @@ def trial(final=False, **point):
 # ### The main network: learning rates, on held-out images
 #
 # All get the same search: the same rates at the full schedule on seed 0, judged on held-out
-# images; where the best rate stands on an edge of the grid, the grid is widened. In silico training
-# is judged after re-standardising, which favours it.
+# images; where the best rate stands on an edge of the grid, the grid is widened. In silico
+# training is judged after re-standardising, which favours it.
 
 # %%
 MAIN = [("pat", "sigmoid", "linear"), ("in_silico", "sigmoid", "linear"),
@@ -344,15 +347,15 @@ def points_of(cases, rates, seeds, **settings):
             for seed in seeds]
 
 
-def searched(cases, **settings):
-    """Search a rate for each case."""
+def searched(cases, rates, **settings):
+    """Search a rate for each case, from the grid of rates."""
     def score(pairs):
         found = run(trial, points_of(*zip(*pairs, strict=True), [0], **settings),
                     broken={"valid": 0.0, "passes": 0})
         spent.extend(one["passes"] for one in found)
         return [one["valid"] for one in found]
 
-    return experiment.search(score, learning_rates, cases, extensions)
+    return experiment.search(score, rates, cases, extensions)
 
 
 # %%
@@ -372,7 +375,7 @@ def shown_searches(choices):
 
 # %%
 main_schedule = dict(n=n_train, epochs=epochs)
-best = searched(MAIN, **main_schedule)
+best = searched(MAIN, learning_rates, **main_schedule)
 display(shown_searches(best))
 
 # %% [markdown]
@@ -433,8 +436,10 @@ ANSWERS = {"pat": "crystals, PAT", "ideal_crystal": "ideal crystals, PAT",
            "squaring": "squaring", "random_quadratic_form": "random quadratic forms"}
 CELLS = [(bound, readout) for readout in ("linear", "parts")
          for bound in ("linear", "clip", "sigmoid")]
-study_schedule = dict(n=study_images, epochs=study_epochs, side=14, augmented=False)
-study_best = searched([(answer, *cell) for answer in ANSWERS for cell in CELLS], **study_schedule)
+study_schedule = dict(n=study_images, epochs=study_epochs, side=14, augmented=False,
+                      batch_size=study_batch)
+study_best = searched([(answer, *cell) for answer in ANSWERS for cell in CELLS], study_rates,
+                      **study_schedule)
 display(Markdown("<details>\n<summary>All rates and scores</summary>\n\n"
                  + shown_searches(study_best).data + "\n\n</details>"))
 
@@ -503,7 +508,7 @@ def perceptrons(learning_rate, seed):
     generator = torch.Generator().manual_seed(seed)
     networks = SideBySide(MLP([784, width, 10] if width else [784, 10], generator)
                           for width in widths)
-    train(networks, x, y[:, None].expand(-1, len(widths)), epochs=epochs, batch_size=256,
+    train(networks, x, y[:, None].expand(-1, len(widths)), epochs=epochs, batch_size=batch_size,
           learning_rate=learning_rate, generator=torch.Generator().manual_seed(1000 + seed),
           augment=lambda images, generator: random_affine(pixels(images), generator))
     images, labels = map(torch.tensor, load_images("mnist", train=False))
@@ -526,10 +531,10 @@ def score_perceptrons(pairs):
 
 mlp_best = experiment.search(score_perceptrons, learning_rates, widths, extensions)
 rates = sorted({choice.rate for choice in mlp_best.values()})
-points = experiment.grid(learning_rate=rates, seed=range(n_seeds))
+points = experiment.grid(learning_rate=rates, seed=fewer)
 found = dict(zip(map(tuple, map(dict.values, points)), run(perceptrons, points), strict=True))
 mlp = {width: [{name: found[mlp_best[width].rate, seed][name][k] for name in ("valid", "accuracy")}
-               for seed in range(n_seeds)] for k, width in enumerate(widths)}
+               for seed in fewer] for k, width in enumerate(widths)}
 
 # %%
 hybrid_valid = np.mean([one["valid"] for one in final["pat"]])
@@ -685,8 +690,8 @@ def panel_d(axes):
                   color=COLOURS["pat"], alpha=0.7)
         axes.plot([change.mean()] * 2, [i - 0.3, i + 0.3], color=COLOURS["pat"])
     axes.axvline(0, color="#999999", linewidth=0.8)
-    axes.set(title=f"d  What the recipe buys (n = {len(fewer)})", yticks=range(len(less)),
-             xlabel="points gained over the network with", yticklabels=list(less),
+    axes.set(title=f"d  PAT with less (n = {len(fewer)})", yticks=range(len(less)),
+             xlabel="held-out accuracy lost (points)", yticklabels=[name.replace(" ", "\n", 2).replace("\n", " ", 1) for name in less],
              ylim=(len(less) - 0.5, -0.5))
 
 
@@ -700,9 +705,10 @@ figures.save_figure(fig, NAME, "results")
 all_searches = best | study_best | {("mlp", width): mlp_best[width] for width in widths}
 write_metrics(
     NAME, profile, results, paper={"pat": 0.97}, baselines=baselines,
-    cost=cost.read(sum(spent)) | {"laboratory_s": SHG.pass_time * sum(spent)}, seeds=range(n_seeds),
+    seeds=range(n_seeds),
+    cost=cost.read(sum(spent)) | {"laboratory_s": SHG.pass_time * sum(spent)},
     data={"name": "MNIST, 28 x 28", "sha256": fetch.FILES["mnist"]["train-images-idx3-ubyte"]},
-    twin=twin_quality, noise=noise, paired=differences, buys=buys, n_copies=n_copies,
+    twin=twin_quality, noise=noise, paired=differences, n_copies=n_copies, buys=buys,
     train_accuracy={answer: summary(one["train"] for one in runs)
                     for answer, runs in final.items()},
     searches={"_".join(map(str, case)): choice._asdict() for case, choice in all_searches.items()},
@@ -741,8 +747,66 @@ for name, label, paper, count, passes in (
     lines.append(f"| {label} | {paper} | {percent(both[name]['accuracy'], 2)} "
                  f"| {f'{count:,}' if count else ''} | {passes} |")
 display(Markdown("\n".join(lines)))
-for name in ("pat_over_in_silico", "pat_over_in_silico_restandardised", "pat_over_identity"):
-    print(f"{name}: {points_text(differences[name]).strip('*')} points (95 % interval, n = "
-          f"{n_seeds}), {'resolved' if differences[name]['resolved'] else 'not resolved'}")
 print(f"models: {sum(fit['passes'] for fit in fits):,} passes; notebook: {sum(spent):,} passes, "
       f"{sum(spent) * SHG.pass_time / 3600:.0f} h of laboratory time, one crystal after the other")
+
+# %% [markdown]
+# ## What this shows, and what not
+#
+# Written from the numbers of this run. An advantage is called one where its 95 % interval over
+# seeds excludes zero.
+
+# %%
+def verdict(one):
+    """A paired difference in words."""
+    points = f"{100 * abs(one['difference']):.2f} ± {100 * one['half_interval']:.2f} points"
+    if not one["resolved"]:
+        return f"level within the error ({points})"
+    return f"{'ahead' if one['difference'] > 0 else 'behind'} by {points}"
+
+
+def where(question, sign):
+    """The cells of the study in which a gain is resolved and has this sign, with the gain."""
+    cells = [f"{bound} and {readout} ({100 * one['difference']:+.2f})"
+             for (bound, readout), one in gains[question].items()
+             if one["resolved"] and one["difference"] * sign > 0]
+    return f"in {len(cells)} of {len(CELLS)}" + (": " + ", ".join(cells) if cells else "")
+
+
+# %%
+texts = {name: f"{100 * one['accuracy']['mean']:.2f} %" for name, one in both.items()}
+as_good_text = ("the smallest tried that is as good on held-out images" if as_good
+                else "the largest tried, not as good on held-out images")
+bent = {answer: texts[f"study_{answer}_linear_linear"] for answer in ANSWERS}
+display(Markdown(f"""
+**The number.** Trained by PAT the hybrid reads {texts['pat']} of the test digits (paper:
+97 %), a linear classifier {texts['linear']}. The same network with the identity in the
+crystals' place reads {texts['identity']}; with crystals it is
+{verdict(differences['pat_over_identity'])}.
+
+**When does light compute?** Against the identity with the crystals' own noise, over ways into the
+range and readouts (table above), crystals are resolved ahead {where('light_adds', 1)}; behind
+{where('light_adds', -1)}. Where the way in and the readout are linear, nothing but the crystals
+can bend: there they read {bent['pat']}, ideal ones {bent['ideal_crystal']}, the identity
+{bent['identity']}, random quadratic forms {bent['random_quadratic_form']}. What the crystals'
+noise and errors cost is resolved {where('noise_costs', -1)}.
+
+**Digital operations.** The hybrid makes {hybrid_macs:,} multiply-accumulates an image,
+{front:,} of them in front of the crystals. A perceptron with {equal} hidden units and
+{macs[equal]:,} reads {texts['mlp_as_good']}; it is {as_good_text}.
+
+**PAT against in silico.** Compared with in silico training as deployed PAT is
+{verdict(differences['pat_over_in_silico'])}; compared with the re-standardised one,
+{verdict(differences['pat_over_in_silico_restandardised'])}. It spends {final['pat'][0]['passes']:,} passes, in silico training
+{final['in_silico'][0]['passes']:,}.
+"""))
+
+# %% [markdown]
+# *Said openly*: the test set was read before. An earlier notebook (no random changes, other twins)
+# read 97.3 % with PAT, the clip and the linear readout, 97.8 % with the sigmoid and the untrained
+# readout, and 95.6 % where the controls were divided by their largest. Random changes, twins and
+# schedule were then changed on held-out images; no rate or variant was chosen on the test set.
+#
+# **Differences from the paper.** A simulated device; four copies of one device instead of four
+# settings of one set-up; 28 x 28 pixels, the widths of the layers, the way into the range,
+# readout, optimiser and epochs are ours, because the paper's were not found.
