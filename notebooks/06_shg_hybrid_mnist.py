@@ -83,8 +83,9 @@ N_CRYSTALS = 4
 cost = Cost()
 figures.use_house_style()
 torch.set_num_threads(1)  # the matrices are small; a second process uses the other core better
-depends = dict(n_copies=n_copies, n_valid=n_valid, n_test=n_test, n_pairs=n_pairs,
-               twin_epochs=twin_epochs)
+depends = dict(n_copies=n_copies, n_train=n_train, n_valid=n_valid, n_test=n_test, epochs=epochs,
+               n_pairs=n_pairs, twin_epochs=twin_epochs, batch_size=batch_size,
+               hidden_widths=hidden_widths)
 FILES = {name: experiment.results_file(NAME, trial=name, **depends)
          for name in ("fitted", "trial", "perceptrons")}
 
@@ -321,8 +322,9 @@ def trial(final=False, **point):
     if point["answer"] == "in_silico":
         if final:
             result["on_model"] = accuracy_on_model(network, *sets["accuracy"])
+        before = devices.passes
         methods.restandardise(network, pixels(x[:CALIBRATION], side))
-        passes = devices.passes  # of its constants, twice
+        passes += devices.passes - before
         again = {name: accuracy_on_device(network, *rows) for name, rows in sets.items()}
         result |= {"valid": again["valid"], "restandardised": again.get("accuracy")}
     return result | {"passes": passes}
@@ -338,7 +340,7 @@ def trial(final=False, **point):
 # %%
 MAIN = [("pat", "sigmoid", "linear"), ("in_silico", "sigmoid", "linear"),
         ("identity", "sigmoid", "linear")]
-spent = [fit["passes"] for fit in fits]  # device passes, entry by entry
+ledger = {"twins": sum(fit["passes"] for fit in fits)}  # device passes
 
 
 def points_of(cases, rates, seeds, **settings):
@@ -347,13 +349,18 @@ def points_of(cases, rates, seeds, **settings):
             for seed in seeds]
 
 
+def trials(points, **settings):
+    found = run(trial, points, **settings)
+    for point, one in zip(points, found, strict=True):  # a search's best is not trained again
+        ledger[joblib.hash({**point, "final": True})] = one["passes"]
+    return found
+
+
 def searched(cases, rates, **settings):
     """Search a rate for each case, from the grid of rates."""
     def score(pairs):
-        found = run(trial, points_of(*zip(*pairs, strict=True), [0], **settings),
-                    broken={"valid": 0.0, "passes": 0})
-        spent.extend(one["passes"] for one in found)
-        return [one["valid"] for one in found]
+        points = points_of(*zip(*pairs, strict=True), [0], **settings)
+        return [one["valid"] for one in trials(points, broken={"valid": 0.0, "passes": 0})]
 
     return experiment.search(score, rates, cases, extensions)
 
@@ -392,7 +399,7 @@ with torch.no_grad():
 deviations = (readings - readings.mean(0)) * (READINGS / (READINGS - 1)) ** 0.5
 deviations = deviations.flatten(0, 1) / network.readout[0].sd
 files.save_tensors(NOISE, {"noise": deviations}, {})
-spent.append(devices.passes - before)
+ledger["noise"] = devices.passes - before
 noise = {"median_sd": deviations.std(0).median().item(),
          "signal_sd": (readings.mean(0).std(0) / network.readout[0].sd).median().item()}
 print(f"noise of a reading: {noise['median_sd']:.3f} of its spread over images at the start, "
@@ -413,8 +420,7 @@ points = points_of(MAIN, [best[case].rate for case in MAIN], range(n_seeds), **m
 fewer = range(min(3, n_seeds))
 for changes in LESS.values():
     points += points_of(MAIN[:1], [best[MAIN[0]].rate], fewer, **main_schedule | changes)
-done = run(trial, points)
-spent.extend(one["passes"] for one in done)
+done = trials(points)
 final = {answer: done[i * n_seeds:(i + 1) * n_seeds] for i, (answer, *_) in enumerate(MAIN)}
 rest = iter(done[len(MAIN) * n_seeds:])
 less = {name: [next(rest)["valid"] for _ in fewer] for name in LESS}
@@ -444,9 +450,8 @@ display(Markdown("<details>\n<summary>All rates and scores</summary>\n\n"
                  + shown_searches(study_best).data + "\n\n</details>"))
 
 # %%
-found = run(trial, points_of(study_best, [choice.rate for choice in study_best.values()],
-                             range(study_seeds), **study_schedule, final=True))
-spent.extend(one["passes"] for one in found)
+found = trials(points_of(study_best, [choice.rate for choice in study_best.values()],
+                         range(study_seeds), **study_schedule, final=True))
 study = {case: found[i * study_seeds:(i + 1) * study_seeds] for i, case in enumerate(study_best)}
 
 
@@ -691,7 +696,7 @@ def panel_d(axes):
         axes.plot([change.mean()] * 2, [i - 0.3, i + 0.3], color=COLOURS["pat"])
     axes.axvline(0, color="#999999", linewidth=0.8)
     axes.set(title=f"d  PAT with less (n = {len(fewer)})", yticks=range(len(less)),
-             xlabel="held-out accuracy lost (points)", yticklabels=[name.replace(" ", "\n", 2).replace("\n", " ", 1) for name in less],
+             xlabel="held-out accuracy lost (points)", yticklabels=list(less),
              ylim=(len(less) - 0.5, -0.5))
 
 
@@ -702,11 +707,12 @@ for panel, place in zip((panel_a, panel_b, panel_c, panel_d), axes.flat, strict=
 figures.save_figure(fig, NAME, "results")
 
 # %%
+spent = sum(ledger.values())
 all_searches = best | study_best | {("mlp", width): mlp_best[width] for width in widths}
 write_metrics(
     NAME, profile, results, paper={"pat": 0.97}, baselines=baselines,
     seeds=range(n_seeds),
-    cost=cost.read(sum(spent)) | {"laboratory_s": SHG.pass_time * sum(spent)},
+    cost=cost.read(spent) | {"laboratory_s": SHG.pass_time * spent},
     data={"name": "MNIST, 28 x 28", "sha256": fetch.FILES["mnist"]["train-images-idx3-ubyte"]},
     twin=twin_quality, noise=noise, paired=differences, n_copies=n_copies, buys=buys,
     train_accuracy={answer: summary(one["train"] for one in runs)
@@ -718,8 +724,9 @@ write_metrics(
                 "mlp": [{"width": width, "macs": macs[width], "accuracy": tested[width]}
                         for width in widths]},
     device_passes_per_trial={answer: runs[0]["passes"] for answer, runs in final.items()})
-for path in files.SWEEPS.glob(f"{NAME}-*"):
-    path.unlink()  # results, weights and noise: the next run computes anew
+for kept in FILES.values():
+    for path in kept.parent.glob(f"{kept.stem}.*"):
+        path.unlink()  # results, weights and noise: the next run computes anew
 
 
 # %%
@@ -747,8 +754,8 @@ for name, label, paper, count, passes in (
     lines.append(f"| {label} | {paper} | {percent(both[name]['accuracy'], 2)} "
                  f"| {f'{count:,}' if count else ''} | {passes} |")
 display(Markdown("\n".join(lines)))
-print(f"models: {sum(fit['passes'] for fit in fits):,} passes; notebook: {sum(spent):,} passes, "
-      f"{sum(spent) * SHG.pass_time / 3600:.0f} h of laboratory time, one crystal after the other")
+print(f"twins: {ledger['twins']:,} passes; all trainings and searches: {spent:,} passes, "
+      f"{spent * SHG.pass_time / 3600:.1f} h of laboratory time, one crystal after the other")
 
 # %% [markdown]
 # ## What this shows, and what not
@@ -797,8 +804,8 @@ noise and errors cost is resolved {where('noise_costs', -1)}.
 
 **PAT against in silico.** Compared with in silico training as deployed PAT is
 {verdict(differences['pat_over_in_silico'])}; compared with the re-standardised one,
-{verdict(differences['pat_over_in_silico_restandardised'])}. It spends {final['pat'][0]['passes']:,} passes, in silico training
-{final['in_silico'][0]['passes']:,}.
+{verdict(differences['pat_over_in_silico_restandardised'])}. It spends
+{final['pat'][0]['passes']:,} passes, in silico training {final['in_silico'][0]['passes']:,}.
 """))
 
 # %% [markdown]
