@@ -244,7 +244,7 @@ def checkpoint(point):
 
 def divided(seed, n):
     """Held-out and training images, as bytes: whole sets of float32 would fill the memory."""
-    images, labels = map(torch.tensor, load_images("mnist"))
+    images, labels = map(torch.from_numpy, load_images("mnist"))
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     return [(images[rows].flatten(1), labels[rows])
             for rows in (order[:n_valid], order[n_valid:n_valid + n])]
@@ -256,6 +256,19 @@ def pixels(images, side=28):
     if side == 28:
         return x
     return torch.nn.functional.avg_pool2d(x.view(-1, 1, 28, 28), 28 // side).flatten(1)
+
+
+def tested_on():
+    """The test images and labels."""
+    images, labels = map(torch.from_numpy, load_images("mnist", train=False))
+    return images[:n_test].flatten(1), labels[:n_test]
+
+
+def judged(judge, network, images, labels, side=28):
+    """An accuracy, a thousand images at a time: all at once would fill the memory."""
+    right = [len(y) * judge(network, pixels(x, side), y)
+             for x, y in zip(images.split(1000), labels.split(1000), strict=True)]
+    return sum(right) / len(labels)
 
 
 # %%
@@ -310,22 +323,18 @@ def trained(answer, learning_rate, seed, n, epochs, bound="sigmoid", readout="li
 def trial(final=False, **point):
     network, devices, valid, (x, y) = trained(**point)
     passes, side = devices.passes, point.get("side", 28)  # before the passes that judge
-    judged_on = accuracy_on_model if point["answer"] in STAND_INS else accuracy_on_device
+    judge = accuracy_on_model if point["answer"] in STAND_INS else accuracy_on_device
     sets = {"valid": valid}
     if final:
-        sets |= {"train": (x[:n_valid], y[:n_valid]),
-                 "accuracy": tuple(torch.tensor(part[:n_test])
-                                   for part in load_images("mnist", train=False))}
-    sets = {name: (pixels(images.flatten(1), side), labels)
-            for name, (images, labels) in sets.items()}
-    result = {name: judged_on(network, *rows) for name, rows in sets.items()}
+        sets |= {"train": (x[:n_valid], y[:n_valid]), "accuracy": tested_on()}
+    result = {name: judged(judge, network, *rows, side) for name, rows in sets.items()}
     if point["answer"] == "in_silico":
         if final:
-            result["on_model"] = accuracy_on_model(network, *sets["accuracy"])
+            result["on_model"] = judged(accuracy_on_model, network, *sets["accuracy"], side)
         before = devices.passes
         methods.restandardise(network, pixels(x[:CALIBRATION], side))
         passes += devices.passes - before
-        again = {name: accuracy_on_device(network, *rows) for name, rows in sets.items()}
+        again = {name: judged(judge, network, *rows, side) for name, rows in sets.items()}
         result |= {"valid": again["valid"], "restandardised": again.get("accuracy")}
     return result | {"passes": passes}
 
@@ -516,10 +525,8 @@ def perceptrons(learning_rate, seed):
     train(networks, x, y[:, None].expand(-1, len(widths)), epochs=epochs, batch_size=batch_size,
           learning_rate=learning_rate, generator=torch.Generator().manual_seed(1000 + seed),
           augment=lambda images, generator: random_affine(pixels(images), generator))
-    images, labels = map(torch.tensor, load_images("mnist", train=False))
-    test = images[:n_test].flatten(1), labels[:n_test]
-    return {name: [accuracy(network, pixels(images), labels) for network in networks]
-            for name, (images, labels) in (("valid", valid), ("accuracy", test))}
+    return {name: [judged(accuracy, network, *rows) for network in networks]
+            for name, rows in (("valid", valid), ("accuracy", tested_on()))}
 
 
 # %%
