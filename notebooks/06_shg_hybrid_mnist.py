@@ -572,7 +572,7 @@ print(f"hybrid: {front:,} MACs in front of the crystals, {hybrid_macs:,} in all;
 # Through the main network, as trained (seed 0).
 
 # %% jupyter={"source_hidden": true}
-fig, axes = plt.subplots(2, 3, figsize=(9.5, 3.6), width_ratios=(0.5, 1.4, 1.4))
+fig, axes = plt.subplots(2, 3, figsize=(9.5, 4), width_ratios=(0.55, 1.4, 1.4))
 for row, digit in zip(axes, (0, 4), strict=True):
     image = pixels(valid[0][valid[1] == digit][:1])
     with torch.no_grad():
@@ -584,12 +584,12 @@ for row, digit in zip(axes, (0, 4), strict=True):
     row[1].set(ylim=(0, 1.02), ylabel="field amplitude")
     for k in range(N_CRYSTALS):
         row[2].plot(100 * spectra[k], linewidth=1, label=f"crystal {k + 1}")
-    row[2].set(ylabel="charge (% of full well)")
+    row[2].set(ylabel="charge (% full well)", ylim=(0, None))
 axes[0, 1].set_title("controls of crystal 1")
 axes[0, 2].set_title("second harmonic")
 axes[1, 1].set_xlabel("control")
 axes[1, 2].set_xlabel("bin")
-axes[0, 2].legend(fontsize=7, ncol=2)
+axes[0, 2].legend(fontsize=7, loc="upper right", handlelength=1.2)
 figures.save_figure(fig, NAME, "device")
 
 # %% [markdown]
