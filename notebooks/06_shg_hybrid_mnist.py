@@ -618,7 +618,7 @@ differences |= {f"{question}_{bound}_{readout}": one for question, cells in gain
 # %% jupyter={"source_hidden": true}
 def error_axis(axis, low, high):
     """An axis of errors, logarithmic so that a large one does not flatten the rest."""
-    ticks = [tick for tick in (0.5, 1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 50) if low <= tick <= high]
+    ticks = [tick for tick in (0.5, 1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 50, 80) if low <= tick <= high]
     axis.axes.set(**{f"{axis.axis_name}scale": "log", f"{axis.axis_name}lim": (low, high)})
     axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
     axis.set_minor_locator(plt.NullLocator())
@@ -715,7 +715,10 @@ figures.save_figure(fig, NAME, "results")
 
 # %%
 spent = sum(ledger.values())
-all_searches = best | study_best | {("mlp", width): mlp_best[width] for width in widths}
+all_searches = {f"{part}_{'_'.join(map(str, case))}": choice._asdict()
+                for part, choices in (("main", best), ("study", study_best), ("mlp", {
+                    (width,): choice for width, choice in mlp_best.items()}))
+                for case, choice in choices.items()}
 write_metrics(
     NAME, profile, results, paper={"pat": 0.97}, baselines=baselines,
     seeds=range(n_seeds),
@@ -724,7 +727,7 @@ write_metrics(
     twin=twin_quality, noise=noise, paired=differences, n_copies=n_copies, buys=buys,
     train_accuracy={answer: summary(one["train"] for one in runs)
                     for answer, runs in final.items()},
-    searches={"_".join(map(str, case)): choice._asdict() for case, choice in all_searches.items()},
+    searches=all_searches,
     operations={"digital_macs_in_front": front, "hybrid_digital_macs": hybrid_macs,
                 "smallest_mlp_width": equal, "smallest_mlp_macs": macs[equal],
                 "smallest_mlp_is_as_good": bool(as_good),
