@@ -5,7 +5,6 @@ calls it; its images have shape (rows, side**2), pixels row by row.
 """
 
 import math
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,10 +14,10 @@ from pnn_utils.datasets import fetch
 
 def read_idx(path):
     """Read an IDX file of unsigned bytes, whose header says the shape; `fetch.path` checked it."""
-    content = Path(path).read_bytes()
-    shape = np.frombuffer(content, ">u4", count=content[3], offset=4)
-    # A copy, because torch wants it writable.
-    return np.frombuffer(content, np.uint8, offset=4 + shape.nbytes).reshape(shape).copy()
+    dimensions = np.fromfile(path, np.uint8, 4)[3]
+    shape = np.fromfile(path, ">u4", dimensions, offset=4)
+    # Once in memory and writable, as torch wants it.
+    return np.fromfile(path, np.uint8, offset=4 + shape.nbytes).reshape(shape)
 
 
 def load_images(name, train=True):
