@@ -67,7 +67,7 @@ from sklearn.metrics import confusion_matrix
 
 from pnn_utils import experiment, files, methods
 from pnn_utils.datasets import fetch
-from pnn_utils.datasets.images import average_pool, load_images
+from pnn_utils.datasets.images import average_pool, load_images, read_idx
 from pnn_utils.networks import waveform_chain, waveform_like_controls
 from pnn_utils.report import figures
 from pnn_utils.report.figures import COLOURS, draw_arrow, draw_box, percent
@@ -99,8 +99,9 @@ def digits(train, rows=slice(None)):
     Read from a file that all processes map into memory, so that none holds a copy of its own.
     """
     images = np.load(STORE[train], mmap_mode="r")
-    numbers = load_images("mnist", train)[1][:len(images)]
-    return torch.from_numpy(images[rows].copy()), torch.from_numpy(numbers[rows])
+    rows = np.arange(len(images))[rows]
+    numbers = read_idx(fetch.path("mnist", f"{'train' if train else 't10k'}-labels-idx1-ubyte"))
+    return torch.from_numpy(images[rows]), torch.from_numpy(numbers[rows].astype(np.int64))
 
 
 images, labels = digits(True)
@@ -711,7 +712,7 @@ Logistic regression on the same 196 numbers reads {at("linear")}.
 **What the plate contributes.** Mostly memory, and mostly the loudspeaker's: the plate against a
 rigid plate of the same mass ({at("rigid_plate")}), in the same network:
 {gap("pat_over_rigid_plate")}.
-Against no device at all, where the clamp is the only nonlinearity and a window knows 20 samples
+Against no device at all, where the 20 samples of a window know at most {20 * n_layers} pixels
 ({at("identity")}): {gap("pat_over_identity")}. A plate is not the best linear mixer: against a
 random linear map ({at("random_linear_map")}): {gap("pat_over_random_linear_map")}.
 
