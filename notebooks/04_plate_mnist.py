@@ -433,20 +433,14 @@ def validated(network, method, valid, kept):
     return {"validation": accuracy_on_device(network, *valid)}
 
 
+# %%
 def tested(network, method, valid, kept):
     """Accuracies on test images, and on as many training images; these passes do not count."""
     test, kept_too = digits(False), [part[:n_test] for part in kept]
     judge = accuracy_on_model if method in DIGITAL else accuracy_on_device
     found = {"accuracy": judge(network, *test), "train": judge(network, *kept_too)}
     if method == "pat":
-        with torch.no_grad():
-            predicted = network.set_mode("device")(test[0]).argmax(1)
-            readings = [test[0][:1], *network.states(test[0][:1])]
-            drives = [network.controls(n, readings[n], test[0][:1])[0].tolist()
-                      for n in range(n_layers)]
-        found |= {"confusion": confusion_matrix(test[1], predicted, labels=range(10)).tolist(),
-                  "drives": drives, "heard": [one[0].tolist() for one in readings[1:]],
-                  "shown": [test[1][0].item(), predicted[0].item()]}
+        found |= looked_at(network.set_mode("device"), *test)
     if method == "in_silico":
         found["on_model"] = accuracy_on_model(network, *test)
         found["train_on_model"] = accuracy_on_model(network, *kept_too)
@@ -454,6 +448,17 @@ def tested(network, method, valid, kept):
         found["restandardised"] = accuracy_on_device(network, *test)
         found["train_restandardised"] = accuracy_on_device(network, *kept_too)
     return found
+
+@torch.no_grad()
+def looked_at(network, x, y):
+    """What was read for what, and the drives and readings of the first image."""
+    predicted = network(x).argmax(1)
+    readings = [x[:1], *network.states(x[:1])]
+    drives = [network.controls(n, readings[n], x[:1])[0].tolist() for n in range(n_layers)]
+    return {"confusion": confusion_matrix(y, predicted, labels=range(10)).tolist(),
+            "drives": drives, "heard": [one[0].tolist() for one in readings[1:]],
+            "shown": [y[0].item(), predicted[0].item()]}
+
 
 # %%
 depends = dict(n_train=n_train, n_valid=n_valid, n_test=n_test, n_layers=n_layers, epochs=epochs,
