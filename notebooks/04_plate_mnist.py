@@ -77,7 +77,7 @@ from pnn_utils.systems.base import parameter_table
 from pnn_utils.systems.plate.device import TABLE, Plate
 from pnn_utils.systems.plate.equations import free_plate_modes
 from pnn_utils.systems.plate.model import Convolution
-from pnn_utils.training import accuracy_on_device, accuracy_on_model
+from pnn_utils.training import accuracy
 from pnn_utils.twin import judge_twin, random_controls, save_twin
 
 # %%
@@ -105,8 +105,8 @@ def digits(train, rows=slice(None)):
     return torch.from_numpy(images[rows]), torch.from_numpy(numbers[rows].astype(np.int64))
 
 
-images, labels = digits(True)
-print(f"{len(images)} training images, 28 x 28 pixels averaged to 14 x 14 = {images.shape[1]}",
+images, labels = digits(True, slice(2000))  # for figures, and for the twins' pairs
+print(f"{n_train:,} training images, 28 x 28 pixels averaged to 14 x 14 = {images.shape[1]}",
       "numbers between 0 and 1")
 
 # %% [markdown]
@@ -425,35 +425,39 @@ def trial(method, learning_rate, seed, n_images, test=False):
 
 
 # %%
+def judged(network, mode, x, y):
+    """Accuracy with every pass on the "device" or "in_silico"; 1,000 rows at once spare memory."""
+    return accuracy(network.set_mode(mode), x, y, 1000)
+
+
 def validated(network, method, valid, kept):
     """Validation accuracy by which rates are chosen; in silico training gets its best case."""
-    if method in DIGITAL:
-        return {"validation": accuracy_on_model(network, *valid)}
     if method == "in_silico":
         restandardised(network, kept[0][:2000])
-    return {"validation": accuracy_on_device(network, *valid)}
+    return {"validation": judged(network, "in_silico" if method in DIGITAL else "device", *valid)}
+
+
+def tested(network, method, valid, kept):
+    """Accuracies on test images, and on as many training images; these passes do not count."""
+    parts = {"accuracy": digits(False), "train": [part[:n_test] for part in kept]}
+    mode = "in_silico" if method in DIGITAL else "device"
+    found = {name: judged(network, mode, *part) for name, part in parts.items()}
+    if method == "pat":
+        found |= looked_at(network, *parts["accuracy"])
+    if method == "in_silico":
+        for name, ending in (("accuracy", "on_model"), ("train", "train_on_model")):
+            found[ending] = judged(network, "in_silico", *parts[name])
+        restandardised(network, kept[0][:2000])
+        for name, ending in (("accuracy", "restandardised"), ("train", "train_restandardised")):
+            found[ending] = judged(network, "device", *parts[name])
+    return found
 
 
 # %%
-def tested(network, method, valid, kept):
-    """Accuracies on test images, and on as many training images; these passes do not count."""
-    test, kept_too = digits(False), [part[:n_test] for part in kept]
-    judge = accuracy_on_model if method in DIGITAL else accuracy_on_device
-    found = {"accuracy": judge(network, *test), "train": judge(network, *kept_too)}
-    if method == "pat":
-        found |= looked_at(network.set_mode("device"), *test)
-    if method == "in_silico":
-        found["on_model"] = accuracy_on_model(network, *test)
-        found["train_on_model"] = accuracy_on_model(network, *kept_too)
-        restandardised(network, kept[0][:2000])
-        found["restandardised"] = accuracy_on_device(network, *test)
-        found["train_restandardised"] = accuracy_on_device(network, *kept_too)
-    return found
-
 @torch.no_grad()
 def looked_at(network, x, y):
     """What was read for what, and the drives and readings of the first image."""
-    predicted = network(x).argmax(1)
+    predicted = torch.cat([network(rows).argmax(1) for rows in x.split(1000)])
     readings = [x[:1], *network.states(x[:1])]
     drives = [network.controls(n, readings[n], x[:1])[0].tolist() for n in range(n_layers)]
     return {"confusion": confusion_matrix(y, predicted, labels=range(10)).tolist(),
@@ -463,7 +467,8 @@ def looked_at(network, x, y):
 
 # %%
 depends = dict(n_train=n_train, n_valid=n_valid, n_test=n_test, n_layers=n_layers, epochs=epochs,
-               batch_size=batch_size, n_copies=n_copies, n_pairs=n_pairs, data=fetch.FILES["mnist"])
+               batch_size=batch_size, n_copies=n_copies, n_pairs=n_pairs,
+               data=fetch.FILES["mnist"])
 FILES = {name: experiment.results_file(NAME, trial=name, **depends)
          for name in ("trial", "logistic")}
 spent = {"passes": 0, "laboratory_s": 0.0}
@@ -712,6 +717,8 @@ def gap(name):
     return f"{abs(mean):.1f} ± {error:.1f} points {'more' if mean > 0 else 'less'}"
 
 
+
+# %%
 device_adds = differences["pat_over_identity"]["difference"]
 speaker_adds = device_adds - differences["pat_over_rigid_plate"]["difference"]
 display(Markdown(f"""
