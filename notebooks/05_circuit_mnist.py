@@ -36,10 +36,10 @@
 # %% tags=["parameters"]
 profile = "quick"
 n_layers = 4
-n_shots = 3  # of the circuit, side by side in each layer; full: 7
+n_shots = 2  # of the circuit, side by side in each layer; full: 7
 n_seeds = 2  # networks, numbered from 0
 n_copies = 2  # copies of the circuit, each with models of its own; seed s uses copy s mod n_copies
-n_train = 5000  # images of the training set in use; full: all 60,000
+n_train = 4000  # images of the training set in use; full: all 60,000
 n_valid = 1000  # of these, held out to choose by
 n_test = 1000  # test images; full: all 10,000
 epochs = 2
@@ -138,24 +138,26 @@ drawing.add(elm.Line().up(0.6).at(node.center))
 drawing.add(elm.Dot(open=True).label("$v(t)$ to DAQ in", "right"))
 drawing.add(elm.Capacitor().down().at(node.center).label("$C$ = 1 nF", "bottom"))
 drawing.add(elm.Ground())
-drawing.add(elm.Resistor().right().at(node.center).label("300 Ω", "bottom"))
-drain = drawing.add(elm.Dot())
+drawing.add(elm.Resistor().right().at(node.center).label("300 Ω"))
+tie = drawing.add(elm.Dot())
+corner = drawing.add(elm.Line().right(1.3).at(tie.center))
 
 # %% jupyter={"source_hidden": true}
-transistor = drawing.add(elm.NMos(diode=True).theta(0).anchor("drain").at(drain.center))
-drawing.add(elm.Line().right().at(drain.center).tox(transistor.gate))
-drawing.add(elm.Line().down().toy(transistor.gate))
-drawing.add(elm.Line().down(0.7).at(transistor.source))
+transistor = drawing.add(elm.NMos(diode=True).theta(0).anchor("drain").at(corner.end))
+drawing.add(elm.Line().left().at(transistor.gate).tox(tie.center))
+drawing.add(elm.Line().up().toy(tie.center))
+drawing.add(elm.Line().down(0.4).at(transistor.source))
 drawing.add(elm.Ground())
-for name, spot, shift in (("G", transistor.gate, (0.12, 0.1)),
-                          ("D", transistor.drain, (0.12, -0.3)),
-                          ("S", transistor.source, (0.12, 0.0))):
+for name, spot, shift in (("G", transistor.gate, (-0.1, 0.12)),
+                          ("D", transistor.drain, (0.12, -0.35)),
+                          ("S", transistor.source, (0.12, 0.05))):
     axes.text(spot.x + shift[0], spot.y + shift[1], name, fontsize=9)
-axes.text(transistor.gate.x + 0.4, transistor.source.y, "BS170, with its\nbody diode", fontsize=9)
+axes.text(transistor.drain.x + 0.6, (transistor.drain.y + transistor.source.y) / 2,
+          "BS170 and\nits body diode", fontsize=9, va="center")
 drawing.add(elm.Ground().at(source.start))
 drawing.draw(show=False)
 axes.axis("off")
-axes.set_aspect("equal")
+axes.set(aspect="equal", xlim=(-2.4, transistor.drain.x + 2.6))
 figures.save_figure(fig, NAME, "schematic")
 
 # %%
@@ -185,7 +187,7 @@ def draw_pulse(axes):
     for level in (p.threshold, -0.6):
         axes.axhline(level, color="#999999", linewidth=0.7, linestyle=":")
     axes.axvspan(5, 10, color="#eeeeee", zorder=0)
-    axes.set(title="a  A pulse (grey), rings, is clamped", xlabel="time (us)",
+    axes.set(title="a  A pulse (grey) rings, or is clamped", xlabel="time (us)",
              ylabel="response (V)")
     axes.legend(fontsize=7, title="height", title_fontsize=7, loc="upper right")
 
@@ -196,8 +198,9 @@ def draw_tone(axes):
         response = device(volts * tone, none)[0] / volts
         axes.plot(microseconds[:80], response[:80], color=colour, linewidth=1,
                   label=f"{volts:g} V")
-    axes.set(title="b  85 kHz tone", xlabel="time (us)", ylabel="response / amplitude")
-    axes.legend(fontsize=7, title="amplitude", title_fontsize=7, loc="upper left")
+    axes.set(title="b  85 kHz tone", xlabel="time (us)", ylim=(-5.5, 7.8),
+             ylabel="response / amplitude")
+    axes.legend(fontsize=7, title="amplitude", title_fontsize=7, ncol=4, loc="upper center")
 
 
 # %% jupyter={"source_hidden": true}

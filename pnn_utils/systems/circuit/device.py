@@ -84,9 +84,7 @@ class Circuit(PhysicalSystem):
         late = p.trigger_jitter * shifts.repeat(p.trigger_batch, 0)[:len(drive)]
         delay = late + p.jitter * normal(drive.shape)
         y = simulate(self._copy, drive, self.substeps, delay) * self._gain[1] + self._offset[1]
-        if p.noise:
-            y += p.noise * normal(y.shape)
-        return self._convert(y)
+        return self._convert(y + p.noise * normal(y.shape))
 
     def _convert(self, voltage):
         """Round to the converter's steps and clip to its range, if it has a resolution."""

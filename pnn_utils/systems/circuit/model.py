@@ -60,15 +60,14 @@ def fit_ringing(device, x, theta, y, start, substeps=2, rows=1000):
     twin = Ringing(device.input_dim, device.param_dim, device.output_dim, substeps)
     x, y = np.asarray(x[:rows], np.float64), np.asarray(y[:rows], np.float64)
     first = np.array([start[name] for name in NAMES], dtype=float)
-    scale = np.maximum(np.abs(first), 0.05)
-    bounds = np.where(np.array(NAMES) == "offset", -np.inf, 0.0), np.inf
 
-    def residuals(scaled):
-        return ((_predict(x, scaled * scale, substeps)[0] - y) / y.std()).ravel()
+    def residuals(constants):
+        return ((_predict(x, constants, substeps)[0] - y) / y.std()).ravel()
 
-    found = scipy.optimize.least_squares(residuals, first / scale, bounds=bounds,
-                                          max_nfev=100)
-    twin.constants.copy_(torch.from_numpy(found.x * scale))
+    found = scipy.optimize.least_squares(
+        residuals, first, x_scale=np.maximum(np.abs(first), 0.05), max_nfev=100,
+        bounds=(np.where(np.array(NAMES) == "offset", -np.inf, 0.0), np.inf))
+    twin.constants.copy_(torch.from_numpy(found.x))
     return twin
 
 
@@ -81,12 +80,11 @@ class _Ringing(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient):
-        kind = ctx.voltages.dtype
-        gain = kind.type(ctx.constants[NAMES.index("gain")])
-        padded = _whole_blocks(gradient.numpy() * gain)
-        wanted = np.empty_like(padded)
-        _pull_back(padded, *_substep(ctx.constants, ctx.substeps, kind), ctx.voltages, wanted)
-        return torch.from_numpy(wanted[:len(gradient)]), None, None
+        padded = _whole_blocks(gradient.numpy())
+        wanted, gain = np.empty_like(padded), float(ctx.constants[NAMES.index("gain")])
+        step = _substep(ctx.constants, ctx.substeps, padded.dtype)
+        _pull_back(padded, *step, ctx.voltages, wanted)
+        return torch.from_numpy(gain * wanted[:len(gradient)]), None, None
 
 
 def _predict(drive, constants, substeps):
@@ -139,10 +137,9 @@ def _pull(v, load):
     left = (z + z) / (one + root)  # of z for the transistor, after the resistor
     share = min(max((y + width) * per_width, zero), one)  # the slope of the ramp
     pull = half * k * left * left - g * (width * share * share + max(y - width, zero))
-    bend = k / (root * root * root) if z > zero else zero
-    if abs(y) < width:
-        bend -= g * per_width
-    return pull, k * left / root + g * share, bend
+    of_channel = k / (root * root * root) if z > zero else zero
+    of_diode = g * per_width if abs(y) < width else zero
+    return pull, k * left / root + g * share, of_channel - of_diode
 
 
 @compiled(fastmath=True)
@@ -151,11 +148,10 @@ def _run(drive, linear, load, voltages, read):
     blocks, samples, substeps, _ = voltages.shape
     half, one = load[8:]
     for block in range(blocks):
-        first = block * LANES
+        rows = slice(block * LANES, (block + 1) * LANES)
         current, voltage, held = np.zeros((3, LANES), drive.dtype)
         for t in range(samples):
-            for lane in range(LANES):
-                held[lane] = drive[first + lane, t]  # side by side, or lanes do not run together
+            held[:] = drive[rows, t]  # side by side, or lanes do not run together
             for step in range(substeps):
                 for lane in range(LANES):
                     i, v = _half(current[lane], voltage[lane], held[lane], linear)
@@ -163,8 +159,7 @@ def _run(drive, linear, load, voltages, read):
                     pull, slope, _ = _pull(v, load)
                     v -= pull / (one + half * slope)
                     current[lane], voltage[lane] = _half(i, v, held[lane], linear)
-            for lane in range(LANES):
-                read[first + lane, t] = voltage[lane]
+            read[rows, t] = voltage
 
 
 @compiled(fastmath=True)
@@ -173,12 +168,11 @@ def _pull_back(gradient, linear, load, voltages, wanted):
     blocks, samples, substeps, _ = voltages.shape
     half, one = load[8:]
     for block in range(blocks):
-        first = block * LANES
+        rows = slice(block * LANES, (block + 1) * LANES)
         current, voltage, total = np.zeros((3, LANES), gradient.dtype)
         for t in range(samples - 1, -1, -1):
-            for lane in range(LANES):
-                total[lane] = 0
-                voltage[lane] += gradient[first + lane, t]
+            total[:] = 0
+            voltage += gradient[rows, t]
             for step in range(substeps - 1, -1, -1):
                 for lane in range(LANES):
                     i, v, u = _half_back(current[lane], voltage[lane], total[lane], linear)
@@ -186,5 +180,4 @@ def _pull_back(gradient, linear, load, voltages, wanted):
                     damp = one / (one + half * slope)
                     v *= one - slope * damp + half * pull * bend * damp * damp
                     current[lane], voltage[lane], total[lane] = _half_back(i, v, u, linear)
-            for lane in range(LANES):
-                wanted[first + lane, t] = total[lane]
+            wanted[rows, t] = total
