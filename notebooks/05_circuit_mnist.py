@@ -39,15 +39,15 @@ n_layers = 4
 n_shots = 2  # of the circuit, side by side in each layer; full: 7
 n_seeds = 2  # networks, numbered from 0
 n_copies = 2  # copies of the circuit, each with models of its own; seed s uses copy s mod n_copies
-n_train = 4000  # images of the training set in use; full: all 60,000
+n_train = 3000  # images of the training set in use; full: all 60,000
 n_valid = 1000  # of these, held out to choose by
 n_test = 1000  # test images; full: all 10,000
 epochs = 2
 learning_rates = [0.02]
 extensions = 0  # times that the search may widen its grid, where the best rate stands on an edge
-n_pairs = 2000  # measured pairs for the digital models
+n_pairs = 1600  # measured pairs for the digital models
 model_epochs = 5
-n_compare = 2000  # images for the networks that compare models
+n_compare = 1500  # images for the networks that compare models
 compare_epochs = 1
 shifts_ns = [15, 500]  # sd of the trigger's shift
 jobs = 1  # processes; full: 2
@@ -142,7 +142,7 @@ drawing.add(elm.Line().up(0.6).at(node.center))
 drawing.add(elm.Dot(open=True).label("$v(t)$ to DAQ in", "right"))
 drawing.add(elm.Capacitor().down().at(node.center).label("$C$ = 1 nF", "bottom"))
 drawing.add(elm.Ground())
-drawing.add(elm.Resistor().right().at(node.center).label("300 Ω"))
+drawing.add(elm.Resistor().right().at(node.center).label("300 Ω", "bottom"))
 tie = drawing.add(elm.Dot())
 corner = drawing.add(elm.Line().right(1.3).at(tie.center))
 
@@ -367,7 +367,7 @@ def fitted(kind, copy):
     for name, controls in (("white", white(device, 600, rng)), ("network", alike)):
         judged = judge_twin(model, device, *controls)
         worth |= {f"{key}_{name}": float(np.median(judged[key])) for key in ("r2", "floor")}
-        worth[f"cosine_{name}"] = cosine(model, copy, controls[0][-20:])
+        worth[f"cosine_{name}"] = cosine(model, copy, controls[0][-12:])
     return worth
 
 
@@ -584,13 +584,14 @@ def prepared(case, seed, noise_seed, **changes):
     device = circuit(copy, noise_seed, Short if authors else Circuit, **changes)
     model = STAND_INS[one.model] if alone else model_of(one.model, copy)
 
-    def start(model):
+    def start(model, calibrated=True):
         generator = torch.Generator().manual_seed(seed)
         mode = "in_silico" if alone else "device"
         if authors:
             return Authors(device, model, one.shots, generator, mode)
         network = wide(device, model, one.shots, one.shuffle, generator, mode)
-        network.calibrate(split()[0][:1000])
+        if calibrated:
+            network.calibrate(split()[0][:1000])
         return network
 
     return device, model, start
@@ -620,7 +621,7 @@ def trial(case, rate, seed, **changes):
 def loaded(case, rate, seed, noise_seed, **changes):
     """Return a trained network, its circuit and its mode."""
     device, model, start = prepared(case, seed, noise_seed, **changes)
-    network = start(model)
+    network = start(model, calibrated=False)  # its constants are kept with its weights
     network.load_state_dict(files.load_tensors(weights_file(case, rate, seed))[0])
     return network, device
 
