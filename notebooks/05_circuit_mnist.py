@@ -969,48 +969,51 @@ print(f"passes of everything, searches included: {spent:,};",
 # ## What this shows, and what not
 
 # %% jupyter={"source_hidden": true}
-def told(one, better, worse, tie):
-    """Choose words by a paired difference: beyond two standard errors, or no difference."""
-    resolved = abs(one["difference"]) > 2 * one["standard_error"] and one["n"] > 2
-    return tie if not resolved else better if one["difference"] > 0 else worse
+def told(one, what):
+    """Say a paired difference in words, as far as two standard errors resolve it."""
+    resolved = one["n"] > 2 and abs(one["difference"]) > 2 * one["standard_error"]
+    side = f"{what} {'ahead' if one['difference'] > 0 else 'behind'}" if resolved else (
+        "not resolved")
+    return f"{points_of(one)}, {side}"
 
 
 def mean(value, digits=1):
     return f"{100 * value['mean']:.{digits}f} %"
 
 
+# %% jupyter={"source_hidden": true}
 causal, own = models["causal"], models["own"]
-close, lost = (paired[f"{name}"] for name in ("own_over_causal_pat", "own_over_causal_in_silico"))
-gap = paired["causal_pat_over_in_silico"]
 model_text = f"""
-**The model decides little for PAT, much for in silico training.** The causal network explains
-all but {1 - causal['r2_network']['mean']:.2g} of the variance where the circuit's own equations
-leave {1 - own['r2_network']['mean']:.2g}, and its gradients have a cosine of
-{causal['cosine_network']['mean']:.2f} with the true ones instead of
+**Which model?** The causal network leaves {1 - causal['r2_network']['mean']:.2g} of the variance
+unexplained where the circuit's own equations leave {1 - own['r2_network']['mean']:.2g}, and its
+gradients have a cosine of {causal['cosine_network']['mean']:.2f} with the true ones instead of
 {own['cosine_network']['mean']:.3f}. PAT reads {mean(causal['pat_accuracy'])} with it and
-{mean(own['pat_accuracy'])} with the own equations, a difference of {points_of(close)}
-({told(close, 'resolved', 'resolved, in favour of the causal network', 'not resolved')}). In silico
-training with it reads {mean(causal['in_silico_accuracy'])} on the circuit, {points_of(gap)} less
-than PAT, although {mean(causal['in_silico_on_model_accuracy'])} on its own model; with the own
-equations {mean(own['in_silico_accuracy'])}, {points_of(lost)} more. So PAT buys tolerance to a
-model that knows nothing of circuits; with the best model it has little left to buy:
-{points_of(paired['pat_over_in_silico'])} in the network above."""
+{mean(own['pat_accuracy'])} with the own equations ({told(paired['own_over_causal_pat'],
+'the equations')}). In silico training reads {mean(causal['in_silico_accuracy'])} and
+{mean(own['in_silico_accuracy'])} on the circuit as deployed
+({told(paired['own_over_causal_in_silico'], 'the equations')}), and
+{mean(causal['in_silico_on_model_accuracy'])} and {mean(own['in_silico_on_model_accuracy'])} on its
+own model. What PAT adds to in silico training, re-standardised: with the perceptron
+{told(paired['perceptron_pat_over_in_silico_restandardised'], 'PAT')}; with the causal network
+{told(paired['causal_pat_over_in_silico_restandardised'], 'PAT')}; with the own equations
+{told(paired['own_pat_over_in_silico_restandardised'], 'PAT')}, and in the larger network
+{told(paired['pat_over_in_silico_restandardised'], 'PAT')}."""
 
 # %% jupyter={"source_hidden": true}
 pat, single = results["pat"]["accuracy"], results["pat_single_network"]["accuracy"]
 network_text = f"""
 **What the circuit contributes.** The network above reads {mean(pat)} with it,
 {mean(baselines['tanh']['accuracy'])} with tanh in its place and
-{mean(baselines['identity']['accuracy'])} with nothing: random orders, skip connections and the
-clamp mix pixels already. One shot a layer reads {mean(single)}. Without random orders it falls, on
-{n_compare} images, from {mean(own['pat_accuracy'])} to {mean(results['pat_raster']['accuracy'])}:
-the circuit's memory is short beside an image.
+{mean(baselines['identity']['accuracy'])} with nothing in its place: random orders, skip
+connections and the clamp mix pixels already. One shot a layer reads {mean(single)}. With and
+without random orders, on {n_compare} images, it reads {mean(own['pat_accuracy'])} and
+{mean(results['pat_raster']['accuracy'])}.
 
 **The authors' network** reads {mean(results['authors_network']['accuracy'])} on this circuit and
 {mean(baselines['authors_network_identity']['accuracy'])} with the identity in its place (theirs:
 92.7 and 73.8 % on their circuit, which rings faster and is driven five times harder).
 
-**Digital hardware does better with less.** A perceptron with as many trained numbers reads
+**Digital hardware.** A perceptron with as many trained numbers reads
 {mean(baselines['mlp']['accuracy'])} of the digits, logistic regression
 {mean(baselines['linear']['accuracy'])}. The figure shows that a transistor circuit can be trained,
 not that it should replace a multiplier.
