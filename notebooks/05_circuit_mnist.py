@@ -435,8 +435,8 @@ display(Markdown("\n".join(lines)))
 # $u_j=\mathrm{clamp}(a_js_{\pi(j)}+b_j+c_jf_{\pi(j)})$, onto the range of $\pm2$ V: $s$ is the
 # image, once for each shot, or the waveforms just measured, $f$ the image again (the skip
 # connection, from the second layer on), and $\pi$ a fixed random order of all samples of a layer:
-# wiring, no arithmetic. The averages of the last waveforms over ten parts of their samples are the
-# logits up to one factor.
+# wiring, no arithmetic. The averages of the last waveforms over ten windows of time, of all shots
+# together, are the logits up to one factor.
 #
 # *Choices of this companion* are the random orders, by which the shots of a layer mix (the
 # authors' seven channels meet at the end only), and four layers (theirs are three). In the plain
@@ -495,6 +495,8 @@ def wide(device, model, shots, shuffle, generator, mode):
     bank = Bank(device, shots)
     network = waveform_chain(bank, banked(model, device.input_dim), 10, n_layers, generator,
                              shuffle=shuffle, skip=True, mode=mode)
+    windows = parts.windows(device.input_dim, 10).repeat(shots, 1)
+    network.readout = parts.Pool(windows / windows.sum(0))  # over the windows of every shot
     network.register_forward_pre_hook(lambda _, images: images[0].repeat(1, shots))
     return network
 
