@@ -126,6 +126,20 @@ def test_only_a_shuffled_network_changes_the_order_of_samples(twin):
     assert torch.allclose(drive.sort(1).values, expected.sort(1).values, atol=1e-6)
 
 
+def test_the_skip_brings_each_pixel_to_the_control_that_its_signal_goes_to(twin):
+    device, (x, _) = small_plate(ideal=True), digits_like(50)
+    net = network(device, twin, shuffle=True, skip=True)
+    net.calibrate(x)
+    with torch.no_grad():
+        # The image as the second layer's signal: scale and skip alike, they double each other.
+        net.standardise[1].load_state_dict(net.standardise[0].state_dict())
+        net.scale.data[:], net.offset.data[:], net.skip.data[:] = 0.1, 0.0, 0.1
+        with_skip = net.controls(1, x, x)
+        net.scale.data[:], net.skip.data[:] = 0.2, 0.0
+        assert torch.allclose(with_skip, net.controls(1, x, x), atol=1e-6)
+        assert not torch.allclose(with_skip, net.controls(0, x, x), atol=1e-2)
+
+
 def test_drives_stay_in_range_and_use_it(twin):
     device, (x, _) = small_plate(), digits_like(200)
     net = network(device, twin, mode="device")
