@@ -371,32 +371,10 @@ twins = {key: twin for key, (twin, *_) in fits.items()}
 
 
 # %%
-@torch.no_grad()
 def restandardised(network, x):
-    """Move constants so that each part sees on the device the mean and sd it sees on the twin."""
-    parts, wanted = [*network.standardise[1:], network.readout.standardise], {}
-
-    def moments(part, values):
-        over = 0 if part.mean.ndim else ()
-        return values.mean(over), values.std(over)
-
-    def remember(part, given):
-        wanted[part] = moments(part, given[0])
-
-    def match(part, given):
-        (mean, sd), (there, spread) = moments(part, given[0]), wanted[part]
-        part.mean.copy_(mean - (there - part.mean) * sd / spread)
-        part.sd.copy_(part.sd * sd / spread)
-
-    for mode, hook in (("in_silico", remember), ("device", match)):
-        hooks = [part.register_forward_pre_hook(hook) for part in parts]
-        network.set_mode(mode)(x)
-        for one in hooks:
-            one.remove()
-    return network
+    return methods.match(network, methods.moments(network, x, "in_silico"), x)
 
 
-# %%
 def split(seed, n_images):
     """Return validation and training images with their labels, as tensors."""
     order = torch.randperm(n_train, generator=torch.Generator().manual_seed(seed))
