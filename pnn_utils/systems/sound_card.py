@@ -1,0 +1,184 @@
+"""A computer's loudspeaker and microphone as a device, through PortAudio (``pip install .[sound]``).
+
+    x -> converter -> loudspeaker  )))  the air of the room  )))  [=] microphone -> converter -> y
+
+One stream takes a batch. A chirp at either end, up and down, tells how late it is heard; twice,
+for the two converters may have two clocks:
+
+    silence | chirp | silence | row | rest | row | rest | ... | silence | chirp | silence
+     noise    delay                                                       delay
+
+    y[i] = mean of heard(t + delay(t)) while x[i] is played; each x[i] is held for `hold` samples
+
+What is sent never exceeds `limit`. A stream that cannot be trusted, too quiet, too loud, too
+noisy or with a gap, is refused with a sentence that says what to do; `Instrument` asks again.
+"""
+
+import time
+
+import numpy as np
+from scipy import ndimage, signal
+
+from pnn_utils.systems.base import PhysicalSystem, check_numbers, check_whole
+
+SILENCE, CHIRP = 0.06, 0.05  # s
+CLIPPED = 0.98  # full scales of the microphone's converter
+CLEAR = 10  # times the noise's rms that the chirp's has to be: 20 dB
+NOISY = 0.003  # full scales, rms: of a louder room the loudspeaker is not to blame
+DRIFT = 5e-4  # by which two clocks may differ
+LATENCY = 0.3  # s, of PortAudio's buffers: a busy computer needs long ones
+HOLE = 16  # samples: so many zeros in a row are no sound
+
+
+class SoundCardError(RuntimeError):
+    """Nothing that can be trusted was heard; the sentence says what to do."""
+
+
+def delay(heard, chirp):
+    """Return how late a chirp is heard, in samples and fractions of one; 0: it comes first.
+
+    It is where their correlation, interpolated between samples, is largest.
+    """
+    found = signal.correlate(heard, chirp, "valid", "fft")
+    top = int(np.argmax(abs(found)))
+    found = np.pad(found, 32)
+    fine = abs(signal.resample(found[top:top + 64], 64 * 16))
+    k = int(np.argmax(fine[16:-16])) + 16
+    left, here, right = fine[k - 1:k + 2]
+    return top - 32 + (k + (right - left) / 2 / (2 * here - left - right or 1)) / 16
+
+
+class SoundCard(PhysicalSystem):
+    """A waveform out of the loudspeaker, as many samples from the microphone.
+
+    Ctrl-C, or a notebook's stop button, ends the sound at once.
+
+    samples : controls of a waveform, from -1 to 1
+    level, limit : what 1 is at the converter, and the most that is ever sent, full scales
+    hold : samples of the converter for each control
+    rest : seconds of silence after a waveform, in which the room dies away
+    rate : Hz
+    sound_device : PortAudio's (input, output), see ``sounddevice.query_devices()``; None: its own
+    longest_delay : seconds after which a chirp is no longer waited for
+    budget : seconds that may be played in all
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a setting is wrong.
+    SoundCardError, TimeoutError
+        By the call, if what was heard cannot be trusted, or nothing comes back.
+    """
+
+    param_dim = 0
+    input_range = (-1.0, 1.0)
+    control_unit = "level of the loudspeaker"
+    output_unit = "full scales of the microphone"
+
+    def __init__(self, samples=64, *, level=0.05, limit=0.5, hold=3, rest=0.021, rate=48000,
+                 sound_device=None, longest_delay=0.7, budget=900.0, noise_seed=0):
+        super().__init__(noise_seed)
+        check_whole(1, samples=samples, hold=hold, rate=rate)
+        check_numbers(0, 1, False, "full scales", level=level, limit=limit)
+        check_numbers(0, 1e5, False, "s", rest=rest, longest_delay=longest_delay, budget=budget)
+        self.input_dim = self.output_dim = samples
+        self.level, self.limit, self.hold, self.rate = level, limit, hold, rate
+        self.sound_device, self.longest_delay, self.budget = sound_device, longest_delay, budget
+        self.period, self.played = samples * hold + round(rest * rate), 0.0
+        self.pass_time = self.period / rate
+        t = np.arange(round(CHIRP * rate)) / rate
+        self.chirp = signal.chirp(t, 400, CHIRP, rate / 5) * signal.windows.tukey(len(t), 0.2)
+        self.silence = np.zeros(round(SILENCE * rate))
+
+    def respond(self, x, theta):
+        rows = np.zeros((len(x), self.period))
+        sounding = self.input_dim * self.hold
+        rows[:, :sounding] = np.repeat(x, self.hold, 1)
+        heard = self.listen(rows.ravel())[0] if len(x) else rows
+        return heard.reshape(rows.shape)[:, :sounding].reshape(*x.shape, self.hold).mean(2)
+
+    def listen(self, wave):
+        """Play a wave, shape (n,), in units of `level`; return what is heard of it, and a report.
+
+        The report: delay (s), drift (of the clocks), level, noise (rms of chirp and of silence).
+        """
+        first, between = len(self.silence), 2 * len(self.silence) + len(self.chirp) + len(wave)
+        reach = round(self.longest_delay * self.rate)
+        sent = np.concatenate([self.silence, self.chirp, self.silence, wave, self.silence,
+                               self.chirp[::-1], np.zeros(reach)])
+        sent = np.clip(self.level * sent, -self.limit, self.limit).astype(np.float32)
+        seconds = len(sent) / self.rate
+        if self.played + seconds > self.budget:
+            raise SoundCardError(f"{self.played:.0f} s are played, {self.budget:g} were allowed: "
+                                 "take fewer passes, or a larger budget")
+        self.played += seconds
+        heard = np.asarray(self.play(sent), float)
+        end = reach + len(self.chirp)
+        late, later = (delay(heard[at:at + end], chirp) for at, chirp in (
+            (first, self.chirp), (first + between, self.chirp[::-1])))
+        at = first + round(late)
+        level, noise = (part.std() for part in (heard[at:at + len(self.chirp)],
+                                                heard[at - first // 2:at - first // 10]))
+        self._judge(heard, level, noise, later - late, between)
+        t = first + len(self.chirp) + len(self.silence) + np.arange(len(wave))
+        zeros = np.convolve(heard == 0, np.ones(HOLE), "valid") == HOLE
+        if np.any(zeros[np.minimum(t + round(late), len(zeros) - 1)] & (abs(wave) > 1e-3)):
+            raise SoundCardError("a drop-out, samples are missing: close other programs")
+        t = t + late + (later - late) * (t - first) / between
+        report = {"delay": late / self.rate, "drift": (later - late) / between, "level": level,
+                  "noise": noise}
+        return ndimage.map_coordinates(heard, [t], order=3, mode="nearest"), report
+
+    def _judge(self, heard, level, noise, moved, between):
+        if abs(heard).max() >= CLIPPED:
+            raise SoundCardError("too loud, the microphone clips: turn the volume down")
+        if level <= CLEAR * noise or level == 0:
+            raise SoundCardError(
+                f"the chirp ({level:.1g} of full scale) does not stand out of the noise "
+                f"({noise:.1g}): " + ("find a quieter room" if noise > NOISY else "turn the volume"
+                                      " up, and look whether the microphone is switched on"))
+        if abs(moved) > 1 + DRIFT * between:
+            raise SoundCardError(f"a drop-out, {moved:.0f} samples came too much: close other "
+                                 "programs")
+
+    def find_level(self):
+        """Play chirps, ever louder up to the limit, until they are clear; return the report."""
+        for self.level in self.limit * 2.0 ** np.arange(-6, 1):
+            try:
+                report = self.listen(self.silence)[1]
+            except SoundCardError as error:
+                if "turn the volume up" not in str(error) or self.level == self.limit:
+                    raise
+            else:
+                if report["level"] > min(100 * report["noise"], 0.1):
+                    break
+        return report
+
+    def play(self, sent):
+        """Send samples to the converter and return as many from the microphone."""
+        try:
+            import sounddevice
+        except (ImportError, OSError) as error:
+            raise SoundCardError("no way to the sound card: pip install .[sound], and the library "
+                                 "PortAudio (Debian: apt-get install libportaudio2)") from error
+        deadline = time.monotonic() + len(sent) / self.rate + 10
+        try:
+            heard = sounddevice.playrec(sent, self.rate, channels=1, device=self.sound_device,
+                                        latency=LATENCY)
+            while sounddevice.get_stream().active:
+                time.sleep(0.01)
+                if time.monotonic() > deadline:
+                    raise TimeoutError("the sound card has stopped: is the lid open?")
+        except sounddevice.PortAudioError as error:
+            raise SoundCardError("the sound card is taken or gone: close what else uses it, or "
+                                 f"choose another one ({error})") from error
+        finally:
+            sounddevice.stop()
+        return heard[:, 0]
+
+    def state_dict(self):
+        return {**super().state_dict(), "played": self.played, "level": float(self.level)}
+
+    def load_state_dict(self, state):
+        super().load_state_dict(state)
+        self.played, self.level = state["played"], state["level"]
