@@ -11,8 +11,10 @@ program, stands between two devices of a sound server (see `server.py`) and hear
     python room.py '{"seed": 0, "changes": {"moved": 0.1}}' < sent > heard          (float32)
 """
 
+import fcntl
 import json
 import sys
+import termios
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ from pnn_utils.systems.sound_card import SoundCard
 
 TABLE = Path(__file__).with_name("parameters.csv")
 SOUND = 343.0  # m/s, speed at 20 degrees Celsius
+BLOCK, LATE = 1024, 4800  # samples: read at once, and the most that may wait
 MARGIN = 32  # samples kept from block to block, for interpolation between samples
 
 
@@ -43,11 +46,10 @@ def path(p, seed):
     ways[1:] = ways[1:] * np.exp(spread[0]) + p.moved
     amplitudes = np.array([1, p.desk, p.lid]) / (1 + ways / p.distance)
     amplitudes[1:] *= np.exp(spread[1])
-    length = round(p.tail_time * p.rate) if p.tail else 512
-    t = np.arange(length)
-    late = MARGIN + ways / SOUND * p.rate
-    early = np.zeros(length)
+    late = MARGIN + (p.distance + ways) / SOUND * p.rate
     near = int(late.max()) + MARGIN
+    length = max(near, round(p.tail_time * p.rate) if p.tail else 0)
+    t, early = np.arange(length), np.zeros(length)
     early[:near] = (amplitudes * np.sinc(t[:near, None] - late)).sum(1)
     # Moved by a tenth of a metre, the reverberation has become that of another place.
     here, there = np.random.default_rng([seed, 1]).standard_normal((2, length))
@@ -142,10 +144,14 @@ class Room(Instrument):
 def main(about):
     """Hear what comes on standard input, in blocks of 21 ms, and say it on standard output."""
     p = make_parameters(TABLE, **about["changes"])
-    air = Air(p, about["seed"], np.random.default_rng(about.get("noise_seed")))
-    while block := sys.stdin.buffer.read(4 * 1024):
-        sys.stdout.buffer.write(air(np.frombuffer(block, "<f4").astype(float)).astype("<f4"))
-        sys.stdout.buffer.flush()
+    air, hear, say = Air(p, about["seed"], np.random.default_rng()), sys.stdin.buffer, sys.stdout
+    print("ready", file=sys.stderr, flush=True)
+    while block := hear.read(4 * BLOCK):
+        say.buffer.write(air(np.frombuffer(block, "<f4").astype(float)).astype("<f4"))
+        say.flush()
+        waiting = int.from_bytes(fcntl.ioctl(hear, termios.FIONREAD, bytes(4)), sys.byteorder)
+        if waiting > 4 * LATE:  # this computer was busy elsewhere: what was missed is lost
+            hear.read(waiting // 4 * 4)
 
 
 if __name__ == "__main__":

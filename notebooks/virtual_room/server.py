@@ -11,7 +11,8 @@ The server is one of its own, beside any that runs, and ends with the block:
 """
 
 import contextlib
-import importlib.util
+import fcntl
+import importlib
 import json
 import os
 import subprocess
@@ -74,14 +75,18 @@ class Server(contextlib.ExitStack):
         self.room.close()
         form = ["--raw", "--format=float32le", "--rate=48000", "--channels=1"]
         program = [sys.executable, Path(__file__).with_name("room.py"), json.dumps(self.about)]
-        start = self.room.enter_context
-        hear = start(self._process(["parec", *form, "-d", "loudspeaker.monitor",
-                                    "--latency-msec=20"], stdout=subprocess.PIPE))
-        room = start(self._process(program, stdin=hear.stdout, stdout=subprocess.PIPE))
-        say = start(self._process(["pacat", *form, "-d", "microphone", "--latency-msec=150"],
+        pipe, start = subprocess.PIPE, self.room.enter_context
+        room = start(self._process(program, stdin=pipe, stdout=pipe, stderr=pipe))
+        if room.stderr.readline() != b"ready\n":
+            raise OSError("the virtual room did not start")
+        # What waits between the programs is delay: little may.
+        fcntl.fcntl(room.stdout, fcntl.F_SETPIPE_SZ, 4096)
+        say = start(self._process(["pacat", *form, "-d", "microphone", "--latency-msec=100"],
                                   stdin=room.stdout))
+        hear = start(self._process(["parec", *form, "-d", "loudspeaker.monitor",
+                                    "--latency-msec=20"], stdout=room.stdin))
         self.processes = hear, room, say
-        time.sleep(2)  # until it has its buffers full
+        time.sleep(1)  # until their buffers are as full as they will be
 
     def _here(self):
         """Let this process's PortAudio find the room as its default device."""
@@ -99,14 +104,18 @@ class Server(contextlib.ExitStack):
     def _process(self, command, **pipes):
         root = {"PYTHONPATH": str(files.ROOT), "OMP_NUM_THREADS": "1"}
         process = subprocess.Popen(command, env=os.environ | self.environment | root,
-                                   stderr=subprocess.DEVNULL, start_new_session=True, **pipes)
+                                   start_new_session=True,
+                                   **{"stderr": subprocess.DEVNULL} | pipes)
         with contextlib.suppress(OSError):  # ahead of other work, where the system lets us (Linux)
             Path(f"/proc/{process.pid}/autogroup").write_text("-15")
         try:
             yield process
         finally:
-            process.terminate()
+            process.kill()
             process.wait()
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                if pipe:
+                    pipe.close()
 
 
 def _restore(name, value):

@@ -1,9 +1,9 @@
-"""A computer's loudspeaker and microphone as a device, through PortAudio (``pip install .[sound]``).
+"""A computer's loudspeaker and microphone as a device (``pip install .[sound]``).
 
     x -> converter -> loudspeaker  )))  the air of the room  )))  [=] microphone -> converter -> y
 
-One stream takes a batch. A chirp at either end, up and down, tells how late it is heard; twice,
-for the two converters may have two clocks:
+One stream takes a batch. A chirp at either end tells how late it is heard; twice, for the two
+converters may have two clocks:
 
     silence | chirp | silence | row | rest | row | rest | ... | silence | chirp | silence
      noise    delay                                                       delay
@@ -39,9 +39,8 @@ def delay(heard, chirp):
 
     It is where their correlation, interpolated between samples, is largest.
     """
-    found = signal.correlate(heard, chirp, "valid", "fft")
-    top = int(np.argmax(abs(found)))
-    found = np.pad(found, 32)
+    found = signal.correlate(np.pad(heard, 32), chirp, "valid", "fft")
+    top = int(np.argmax(abs(found[32:-32])))
     fine = abs(signal.resample(found[top:top + 64], 64 * 16))
     k = int(np.argmax(fine[16:-16])) + 16
     left, here, right = fine[k - 1:k + 2]
@@ -75,7 +74,7 @@ class SoundCard(PhysicalSystem):
     control_unit = "level of the loudspeaker"
     output_unit = "full scales of the microphone"
 
-    def __init__(self, samples=64, *, level=0.05, limit=0.5, hold=3, rest=0.021, rate=48000,
+    def __init__(self, samples=64, *, level=0.05, limit=0.5, hold=3, rest=0.011, rate=48000,
                  sound_device=None, longest_delay=0.7, budget=900.0, noise_seed=0):
         super().__init__(noise_seed)
         check_whole(1, samples=samples, hold=hold, rate=rate)
@@ -87,12 +86,14 @@ class SoundCard(PhysicalSystem):
         self.period, self.played = samples * hold + round(rest * rate), 0.0
         self.pass_time = self.period / rate
         t = np.arange(round(CHIRP * rate)) / rate
-        self.chirp = signal.chirp(t, 400, CHIRP, rate / 5) * signal.windows.tukey(len(t), 0.2)
+        up = signal.chirp(t, 400, CHIRP, rate / 5) * signal.windows.tukey(len(t), 0.2)
+        # Two that cannot be taken for each other, and that no difference of clocks moves: an up
+        # chirp played too slowly seems late, a down chirp early.
+        self.chirps = (up + up[::-1]) / 2, (up - up[::-1]) / 2
         self.silence = np.zeros(round(SILENCE * rate))
 
     def respond(self, x, theta):
-        rows = np.zeros((len(x), self.period))
-        sounding = self.input_dim * self.hold
+        rows, sounding = np.zeros((len(x), self.period)), self.input_dim * self.hold
         rows[:, :sounding] = np.repeat(x, self.hold, 1)
         heard = self.listen(rows.ravel())[0] if len(x) else rows
         return heard.reshape(rows.shape)[:, :sounding].reshape(*x.shape, self.hold).mean(2)
@@ -102,10 +103,11 @@ class SoundCard(PhysicalSystem):
 
         The report: delay (s), drift (of the clocks), level, noise (rms of chirp and of silence).
         """
-        first, between = len(self.silence), 2 * len(self.silence) + len(self.chirp) + len(wave)
-        reach = round(self.longest_delay * self.rate)
-        sent = np.concatenate([self.silence, self.chirp, self.silence, wave, self.silence,
-                               self.chirp[::-1], np.zeros(reach)])
+        quiet, (opening, closing) = self.silence, self.chirps
+        first, length = len(quiet), len(opening)
+        last = 3 * first + length + len(wave)
+        wait = np.zeros(round(self.longest_delay * self.rate))
+        sent = np.concatenate([quiet, opening, quiet, wave, quiet, closing, wait])
         sent = np.clip(self.level * sent, -self.limit, self.limit).astype(np.float32)
         seconds = len(sent) / self.rate
         if self.played + seconds > self.budget:
@@ -113,45 +115,37 @@ class SoundCard(PhysicalSystem):
                                  "take fewer passes, or a larger budget")
         self.played += seconds
         heard = np.asarray(self.play(sent), float)
-        end = reach + len(self.chirp)
-        late, later = (delay(heard[at:at + end], chirp) for at, chirp in (
-            (first, self.chirp), (first + between, self.chirp[::-1])))
-        at = first + round(late)
-        level, noise = (part.std() for part in (heard[at:at + len(self.chirp)],
-                                                heard[at - first // 2:at - first // 10]))
-        self._judge(heard, level, noise, later - late, between)
-        t = first + len(self.chirp) + len(self.silence) + np.arange(len(wave))
+        late, later = (delay(heard[at:at + length + len(wait)], chirp)
+                       for at, chirp in ((first, opening), (last, closing)))
+        at, drift = first + round(late), (later - late) / (last - first)
+        level, noise = heard[at:at + length].std(), heard[at - first // 2:at - first // 10].std()
+        t = 2 * first + length + np.arange(len(wave))
         zeros = np.convolve(heard == 0, np.ones(HOLE), "valid") == HOLE
-        if np.any(zeros[np.minimum(t + round(late), len(zeros) - 1)] & (abs(wave) > 1e-3)):
-            raise SoundCardError("a drop-out, samples are missing: close other programs")
-        t = t + late + (later - late) * (t - first) / between
-        report = {"delay": late / self.rate, "drift": (later - late) / between, "level": level,
-                  "noise": noise}
-        return ndimage.map_coordinates(heard, [t], order=3, mode="nearest"), report
-
-    def _judge(self, heard, level, noise, moved, between):
+        hole = zeros[np.minimum(t + round(late), len(zeros) - 1)] & (abs(wave) > 1e-3)
         if abs(heard).max() >= CLIPPED:
             raise SoundCardError("too loud, the microphone clips: turn the volume down")
-        if level <= CLEAR * noise or level == 0:
+        if level <= CLEAR * noise or not level:
             raise SoundCardError(
                 f"the chirp ({level:.1g} of full scale) does not stand out of the noise "
                 f"({noise:.1g}): " + ("find a quieter room" if noise > NOISY else "turn the volume"
                                       " up, and look whether the microphone is switched on"))
-        if abs(moved) > 1 + DRIFT * between:
-            raise SoundCardError(f"a drop-out, {moved:.0f} samples came too much: close other "
-                                 "programs")
+        if hole.any() or abs(later - late) > 1 + DRIFT * (last - first):
+            raise SoundCardError("a drop-out, some sound is missing: close other programs")
+        t = t + late + drift * (t - first - length / 2)
+        heard = ndimage.map_coordinates(heard, [t], order=5)
+        return heard, {"delay": late / self.rate, "drift": drift, "level": level, "noise": noise}
 
     def find_level(self):
         """Play chirps, ever louder up to the limit, until they are clear; return the report."""
-        for self.level in self.limit * 2.0 ** np.arange(-6, 1):
+        for level in self.limit * 2.0 ** np.arange(-6, 1):
+            self.level = float(level)
             try:
                 report = self.listen(self.silence)[1]
-            except SoundCardError as error:
-                if "turn the volume up" not in str(error) or self.level == self.limit:
-                    raise
-            else:
                 if report["level"] > min(100 * report["noise"], 0.1):
                     break
+            except SoundCardError as error:
+                if "turn the volume up" not in str(error) or level == self.limit:
+                    raise
         return report
 
     def play(self, sent):
@@ -162,9 +156,10 @@ class SoundCard(PhysicalSystem):
             raise SoundCardError("no way to the sound card: pip install .[sound], and the library "
                                  "PortAudio (Debian: apt-get install libportaudio2)") from error
         deadline = time.monotonic() + len(sent) / self.rate + 10
+        heard = np.zeros((len(sent), 1), np.float32)
         try:
-            heard = sounddevice.playrec(sent, self.rate, channels=1, device=self.sound_device,
-                                        latency=LATENCY)
+            sounddevice.playrec(sent, self.rate, out=heard, device=self.sound_device,
+                                latency=LATENCY)
             while sounddevice.get_stream().active:
                 time.sleep(0.01)
                 if time.monotonic() > deadline:
@@ -177,7 +172,7 @@ class SoundCard(PhysicalSystem):
         return heard[:, 0]
 
     def state_dict(self):
-        return {**super().state_dict(), "played": self.played, "level": float(self.level)}
+        return {**super().state_dict(), "played": self.played, "level": self.level}
 
     def load_state_dict(self, state):
         super().load_state_dict(state)
