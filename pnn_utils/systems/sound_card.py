@@ -22,9 +22,8 @@ from scipy import ndimage, signal
 from pnn_utils.systems.base import PhysicalSystem, check_numbers, check_whole
 
 SILENCE, CHIRP = 0.06, 0.05  # s
-CLIPPED = 0.98  # full scales of the microphone's converter
 CLEAR = 10  # times the noise's rms that the chirp's has to be: 20 dB
-NOISY = 0.003  # full scales, rms: of a louder room the loudspeaker is not to blame
+CLIPPED, NOISY = 0.98, 0.003  # full scales: of a clipped reading, and the rms of a loud room
 DRIFT = 5e-4  # by which two clocks may differ
 LATENCY = 0.3  # s, of PortAudio's buffers: a busy computer needs long ones
 HOLE = 16  # samples: so many zeros in a row are no sound
@@ -109,11 +108,9 @@ class SoundCard(PhysicalSystem):
         wait = np.zeros(round(self.longest_delay * self.rate))
         sent = np.concatenate([quiet, opening, quiet, wave, quiet, closing, wait])
         sent = np.clip(self.level * sent, -self.limit, self.limit).astype(np.float32)
-        seconds = len(sent) / self.rate
-        if self.played + seconds > self.budget:
-            raise SoundCardError(f"{self.played:.0f} s are played, {self.budget:g} were allowed: "
-                                 "take fewer passes, or a larger budget")
-        self.played += seconds
+        self.played += len(sent) / self.rate
+        if self.played > self.budget:
+            raise SoundCardError(f"it would play more than {self.budget:g} s: allow for more")
         heard = np.asarray(self.play(sent), float)
         late, later = (delay(heard[at:at + length + len(wait)], chirp)
                        for at, chirp in ((first, opening), (last, closing)))
