@@ -81,6 +81,66 @@ cost = Cost()
 figures.use_house_style()
 torch.set_num_threads(1)
 
+# %% jupyter={"source_hidden": true}
+def shade(axes, corners, dark, light, zorder, angle=0):
+    """A polygon that is lit from above."""
+    patch = plt.Polygon(corners, closed=True, facecolor="none", edgecolor="none")
+    axes.add_patch(patch)
+    low, high = np.min(corners, 0), np.max(corners, 0)
+    ramp = np.linspace(0, 1, 64)[:, None] + angle * np.linspace(-1, 1, 64)
+    colours = np.clip(ramp, 0, 1)[..., None] * (np.array(light) - dark) + dark
+    axes.imshow(colours, extent=(low[0], high[0], low[1], high[1]), origin="lower",
+                aspect="auto", zorder=zorder, clip_path=patch, interpolation="bicubic")
+
+
+def laptop(axes):
+    shade(axes, [(0, 0), (14, 0), (14, 3.4), (0, 3.4)], (0.45, 0.30, 0.18), (0.66, 0.48, 0.32), 0)
+    shade(axes, [(0, 3.4), (14, 3.4), (14, 9), (0, 9)], (0.93, 0.92, 0.89), (0.78, 0.79, 0.81), 0)
+    for n in range(12):  # its shadow
+        grow = 0.06 * n
+        axes.add_patch(plt.Polygon([(1.6 - grow, 1.2 - grow), (12.6 + grow, 1.2 - grow),
+                                    (11.2 + grow, 3.1), (3 - grow, 3.1)], color="black",
+                                   alpha=0.035, zorder=1))
+    shade(axes, [(1.8, 1.4), (12.2, 1.4), (11, 3.2), (3, 3.2)], (.62,) * 3, (.82,) * 3, 2, 0.1)
+    shade(axes, [(1.8, 1.2), (12.2, 1.2), (12.2, 1.4), (1.8, 1.4)], (.35,) * 3, (.55,) * 3, 2)
+    shade(axes, [(3, 3.2), (11, 3.2), (11.3, 8.2), (2.7, 8.2)], (.10,) * 3, (.22,) * 3, 2, 0.1)
+    shade(axes, [(3.25, 3.5), (10.75, 3.5), (11, 7.8), (3, 7.8)], (.05, .12, .25), (.2, .38, .6),
+          3, 0.3)
+
+
+# %% jupyter={"source_hidden": true}
+def keys_and_sound(axes):
+    for row in range(4):
+        y, half = 2.15 + 0.23 * row, 3.75 - 0.14 * row
+        for left in np.linspace(7 - half, 7 + half - 0.5, 13):
+            axes.add_patch(plt.Rectangle((left, y), 0.44, 0.17, color="0.2", zorder=4))
+    axes.add_patch(plt.Polygon([(5.6, 1.5), (8.4, 1.5), (8.3, 2.05), (5.7, 2.05)], color="0.7",
+                               zorder=4))
+    for x in np.linspace(2.3, 2.9, 5):
+        axes.scatter(x + 0.28 * np.arange(5) / 5, 1.55 + 0.22 * np.arange(5), s=2, color="0.15",
+                     zorder=5)
+    axes.scatter(7, 8.0, s=14, color="0.75", zorder=5)
+    for start, bend, words, where in (((2.9, 2.2), 0.05, "direct", (3.6, 5.6)),
+                                      ((2.9, 1.7), -0.5, "over the desk", (7.3, 5.2)),
+                                      ((2.5, 2.4), -0.28, "over\nthe lid", (5.6, 4.6))):
+        axes.annotate("", (7, 7.9), start, zorder=6, arrowprops={
+            "arrowstyle": "->", "color": "#F0E442", "linewidth": 1.6,
+            "connectionstyle": f"arc3,rad={-bend}"})
+        axes.text(*where, words, color="#F0E442", fontsize=8, zorder=6)
+    axes.annotate("loudspeaker", (2.6, 1.9), (0.3, 0.5), color="white", fontsize=9, zorder=6,
+                  arrowprops={"arrowstyle": "-", "color": "white"})
+    axes.annotate("microphone", (7.1, 8.05), (8.2, 8.5), fontsize=9, zorder=6,
+                  arrowprops={"arrowstyle": "-", "color": "black"})
+
+
+# %% jupyter={"source_hidden": true}
+fig, axes = plt.subplots(figsize=(7, 4.5))
+laptop(axes)
+keys_and_sound(axes)
+axes.set(xlim=(0, 14), ylim=(0, 9), aspect="equal")
+axes.axis("off")
+figures.save_figure(fig, NAME, "setup")
+
 # %% [markdown]
 # ## 1. Choose the devices
 
