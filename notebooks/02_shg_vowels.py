@@ -37,7 +37,8 @@
 # %% tags=["parameters"]
 profile = "quick"
 n_layers = 5
-n_seeds = 2  # splits and networks, numbered from 0
+n_seeds = 2  # splits and networks, numbered from 0, of PAT and in silico in the plain chain
+n_few = 2  # of the rest
 n_copies = 2  # copies of the device, each with its own twin; seed s uses copy s mod n_copies
 n_search = 1  # seeds of the search for learning rates, on validation tokens
 learning_rates = [0.05, 0.1]
@@ -210,7 +211,7 @@ figures.save_figure(fig, NAME, "device")
 # at each step, taken from the readings that PAT makes anyway, and gradients go through them; the
 # last ones are kept for reading out. The signs of $a$ start in two blocks of channels: with one
 # sign all channels brighten and dim together, and with random ones neighbours cancel. And the
-# gradient's norm is clipped at 1.
+# gradient's norm is clipped at 0.1.
 #
 # *Beside it*, the network with **skip connections** $c_i f_i$ inside $\sigma$, by which the input
 # $f$ reaches every pass directly. They are this companion's, not the paper's.
@@ -286,7 +287,7 @@ def trained(method, learning_rate, seed, task, skip=False, hold_out=0, jitter=ji
         return (x + jitter * torch.randn(x.shape, generator=generator)).clamp(0, 1)
 
     network, history = METHODS[method](
-        start, twins[copy], device, x[kept], y[kept], seed=seed, epochs=epochs, clip=1.0,
+        start, twins[copy], device, x[kept], y[kept], seed=seed, epochs=epochs, clip=0.1,
         learning_rate=learning_rate, validate=validate if hold_out else None, augment=jittered)
     return network, device, history
 
@@ -335,7 +336,10 @@ def trial(method, learning_rate, seed, split="draws", skip=False, hold_out=0, ji
 # validation tokens, for all methods and networks alike; what it does stands under the table. A
 # third run, with ten seeds and rates chosen by validation accuracy, read 96.3 % of the authors'
 # tokens and 90.8 ± 2.2 % (standard error) of other draws with PAT in the plain chain. After it the
-# score took the place of accuracy, and seeds 10 to 19 were added, to halve the error's square.
+# score took the place of accuracy, and seeds 10 to 19 were added. A fourth run so, stopped near
+# its end, found a rate of 0.4 for PAT, at which it read 94.8 and 87.8 %: in some trials training
+# failed. The gradient was clipped at 1 in all these runs; a clip of 0.1 was then chosen on twenty
+# validation trials at each of these rates, by training accuracy.
 
 # %%
 searched = {}  # (method, skip, rate): its trials, authors' tokens first
@@ -391,10 +395,18 @@ variants = {f"{method}{'_skip' if skip else ''}{ending}": (method, skip, split)
             for ending, split in (("", "draws"), ("_authors_tokens", "authors"))}
 variants |= {"pat_authors_split": ("pat", False, "published"),
              "pat_talker_disjoint": ("pat", False, "talkers")}
+
+def seeds_of(method, skip, split):
+    main = method != "exact" and not skip and split in ("draws", "authors")
+    return range(n_seeds if main else n_few)
+
+
 done = run(trial, [dict(method=method, learning_rate=best[method, skip].rate, seed=seed, skip=skip,
                         split=split)
-                   for method, skip, split in variants.values() for seed in range(n_seeds)])
-final = {name: done[i * n_seeds:(i + 1) * n_seeds] for i, name in enumerate(variants)}
+                   for method, skip, split in variants.values()
+                   for seed in seeds_of(method, skip, split)])
+waiting = iter(done)
+final = {name: [next(waiting) for _ in seeds_of(*variant)] for name, variant in variants.items()}
 
 
 def over_seeds(name, quantity="accuracy"):

@@ -171,7 +171,8 @@ display(Markdown("\n".join(lines)))
 # ## The ways to train
 #
 # All are functions of `pnn_utils.methods` and share the network, its start, the split, Adam, the
-# number of epochs, clipping, and a search for the learning rate of their own.
+# number of epochs, clipping, jitter of the training inputs, and a search for the learning rate of
+# their own.
 #
 # - **exact**: device forward, true Jacobian of the simulated device backward. No laboratory has
 #   it; it is the ceiling.
@@ -217,7 +218,7 @@ def trained(method, twin, device, depth, seed, x, y, learning_rate, epochs=epoch
         return network
 
     return TRAIN[method](start, twin, device, x, y, seed=seed, epochs=epochs,
-                         learning_rate=learning_rate, clip=1.0, augment=jittered)
+                         learning_rate=learning_rate, clip=0.1, augment=jittered)
 
 
 # %%
@@ -474,7 +475,7 @@ def lived(method, seed, learning_rate):
         methods.restandardise(network, x)
         one["restandardised"] = accuracy_on_device(network, test_x, test_y)
         methods.pat(lambda model, network=network: network, twin, moved, x, y, seed=seed,
-                    epochs=MINUTE, learning_rate=learning_rate / 10, clip=1.0,
+                    epochs=MINUTE, learning_rate=learning_rate / 10, clip=0.1,
                     augment=jittered)
         found.append(one | {"a_minute_of_pat": accuracy_on_device(network, test_x, test_y)})
     return found
