@@ -72,7 +72,7 @@ from pnn_utils.systems.instrument import Instrument
 from pnn_utils.systems.plate.model import Convolution
 from pnn_utils.systems.sound_card import CHIRP, SILENCE, SoundCard
 from pnn_utils.training import accuracy_on_device, accuracy_on_model
-from pnn_utils.twin import fit_twin, gradient_quality, judge_twin, load_twin, save_twin
+from pnn_utils.twin import gradient_quality, judge_twin, load_twin, save_twin
 
 # %%
 NAME, LAYERS, CLASSES, BATCH = "11_your_sound_card", 2, 4, 25
@@ -279,7 +279,7 @@ def measured(device, seed, path):
     if path.exists():
         return load_twin(path, device, Convolution)
     rng = np.random.default_rng(seed)
-    twin = fitted(device, seed, n_pairs, rng)
+    twin = fitted(device, n_pairs, rng)
     rows = like_controls(device, 50, rng)
     judged, slopes = judge_twin(twin, device, *rows), gradient_quality(
         device, twin, *rows, rng, step=0.2)
@@ -294,11 +294,9 @@ def like_controls(device, n, rng):
     return waveform_like_controls(device, shown[rows], LAYERS, rng)
 
 
-def fitted(device, seed, n, rng):
+def fitted(device, n, rng):
     x, theta = like_controls(device, n, rng)
-    return fit_twin(device, x, theta, device(x, theta), twin=Convolution(64, 0, 64), epochs=5,
-                    batch_size=32, learning_rate=1e-3,
-                    generator=torch.Generator().manual_seed(seed))[0]
+    return Convolution(64, 0, 64).fit(x, device(x, theta))
 
 
 # %%
@@ -372,7 +370,7 @@ def scores(networks, x, test):
 def renewed(network, device, rows, test, seed, card):
     """The rival: the model is measured anew, and in silico training goes on with it."""
     played = card.played
-    twin = fitted(device, seed + 100, n_pairs, np.random.default_rng(seed + 100))
+    twin = fitted(device, n_pairs, np.random.default_rng([22, seed]))
     start = partial(network_on, device, rows[0], seed, weights=network.state_dict())
     network, _ = trained("in_silico", start, twin, device, rows, seed, more_epochs, None)
     methods.restandardise(network, rows[0])

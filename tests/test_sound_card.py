@@ -162,10 +162,9 @@ def test_silence_that_was_sent_is_no_drop_out():
 def test_a_drop_out_in_the_middle_of_training_costs_one_retry():
     card = with_a_fault(room(**QUIET), hole, at=7)
     device = Instrument(**wired(card), first_wait=0)
-    twin = Convolution(64, 0, 64)
     x, y = waveforms(40).astype(np.float32), torch.arange(40) % 4
     theta = np.zeros((40, 0), np.float32)
-    twin.standardise(*map(torch.tensor, (x, theta, device(x, theta))))
+    twin = Convolution(64, 0, 64).fit(x, device(x, theta))
     network = waveform_chain(device, twin, 4, 2, torch.Generator().manual_seed(0), shuffle=True)
     network.calibrate(torch.tensor(x))
     history = train(network, torch.tensor(x), y, epochs=4, learning_rate=0.05, batch_size=20,
