@@ -34,7 +34,7 @@ def waveforms(n, seed=0):
 
 @pytest.mark.parametrize("late", [0.0, 17.25, 480.5, 1000.9])
 def test_delay_is_found_to_a_tenth_of_a_sample_at_20_db(late):
-    rng, chirp = np.random.default_rng(1), SoundCard().chirps[0]
+    rng, chirp = np.random.default_rng(1), SoundCard().chirp
     spectrum = np.fft.rfft(chirp, 8192)  # shifted by a ramp of its phase
     heard = np.fft.irfft(spectrum * np.exp(-2j * np.pi * np.fft.rfftfreq(8192) * late))
     for _ in range(20):

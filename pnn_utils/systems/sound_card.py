@@ -26,7 +26,7 @@ CLEAR = 10  # times the noise's rms that the chirp's has to be: 20 dB
 CLIPPED, NOISY = 0.98, 0.003  # full scales: of a clipped reading, and the rms of a loud room
 DRIFT = 5e-4  # by which two clocks may differ
 LATENCY = 0.3  # s, of PortAudio's buffers: a busy computer needs long ones
-HOLE = 16  # samples: so many zeros in a row are no sound
+HOLE, SLIP = 16, 1000  # samples: so many zeros are no sound; by so many a stream may slip
 
 
 class SoundCardError(RuntimeError):
@@ -86,9 +86,8 @@ class SoundCard(PhysicalSystem):
         self.pass_time = self.period / rate
         t = np.arange(round(CHIRP * rate)) / rate
         up = signal.chirp(t, 400, CHIRP, rate / 5) * signal.windows.tukey(len(t), 0.2)
-        # Two that cannot be taken for each other, and that no difference of clocks moves: an up
-        # chirp played too slowly seems late, a down chirp early.
-        self.chirps = (up + up[::-1]) / 2, (up - up[::-1]) / 2
+        # Played too slowly, a chirp up seems late, one down early; the sum of both does neither.
+        self.chirp = (up + up[::-1]) / 2
         self.silence = np.zeros(round(SILENCE * rate))
 
     def respond(self, x, theta):
@@ -102,23 +101,25 @@ class SoundCard(PhysicalSystem):
 
         The report: delay (s), drift (of the clocks), level, noise (rms of chirp and of silence).
         """
-        quiet, (opening, closing) = self.silence, self.chirps
-        first, length = len(quiet), len(opening)
-        last = 3 * first + length + len(wave)
-        wait = np.zeros(round(self.longest_delay * self.rate))
-        sent = np.concatenate([quiet, opening, quiet, wave, quiet, closing, wait])
+        quiet, chirp, wait = self.silence, self.chirp, round(self.longest_delay * self.rate)
+        first, length, last = len(quiet), len(chirp), 3 * len(quiet) + len(chirp) + len(wave)
+        # The second chirp is the weaker one: it is not taken for the first where both are near.
+        after = np.zeros(wait + SLIP)
+        sent = np.concatenate([quiet, chirp, quiet, wave, quiet, 0.7 * chirp, after])
         sent = np.clip(self.level * sent, -self.limit, self.limit).astype(np.float32)
         self.played += len(sent) / self.rate
         if self.played > self.budget:
             raise SoundCardError(f"it would play more than {self.budget:g} s: allow for more")
         heard = np.asarray(self.play(sent), float)
-        late, later = (delay(heard[at:at + length + len(wait)], chirp)
-                       for at, chirp in ((first, opening), (last, closing)))
-        at, drift = first + round(late), (later - late) / (last - first)
-        level, noise = heard[at:at + length].std(), heard[at - first // 2:at - first // 10].std()
-        t = 2 * first + length + np.arange(len(wave))
-        zeros = np.convolve(heard == 0, np.ones(HOLE), "valid") == HOLE
-        hole = zeros[np.minimum(t + round(late), len(zeros) - 1)] & (abs(wave) > 1e-3)
+        late = delay(heard[first:first + length + wait], chirp)
+        at, end = first + round(late), last + round(late)
+        slip = delay(heard[end - SLIP:end + length + SLIP], chirp) - SLIP + round(late) - late
+        level, noise, second = (heard[part].std() for part in (
+            slice(at, at + length), slice(at - first // 2, at - first // 10),
+            slice(end, end + length)))
+        sounds = np.convolve(abs(sent) > 1e-3 * self.level, np.ones(HOLE))[HOLE - 1:] > 0
+        zeros = np.convolve(heard == 0, np.ones(HOLE))[HOLE - 1:] == HOLE
+        hole = sounds[:len(sent) - at + first] & zeros[at - first:]
         if abs(heard).max() >= CLIPPED:
             raise SoundCardError("too loud, the microphone clips: turn the volume down")
         if level <= CLEAR * noise or not level:
@@ -126,11 +127,13 @@ class SoundCard(PhysicalSystem):
                 f"the chirp ({level:.1g} of full scale) does not stand out of the noise "
                 f"({noise:.1g}): " + ("find a quieter room" if noise > NOISY else "turn the volume"
                                       " up, and look whether the microphone is switched on"))
-        if hole.any() or abs(later - late) > 1 + DRIFT * (last - first):
+        if hole.any() or second < level / 2 or abs(slip) > 1 + DRIFT * (last - first):
             raise SoundCardError("a drop-out, some sound is missing: close other programs")
-        t = t + late + drift * (t - first - length / 2)
-        heard = ndimage.map_coordinates(heard, [t], order=5)
-        return heard, {"delay": late / self.rate, "drift": drift, "level": level, "noise": noise}
+        t = np.arange(2 * first + length, last - first)
+        t = t + late + slip * (t - first - length / 2) / (last - first)
+        return ndimage.map_coordinates(heard, [t], order=5), {
+            "delay": late / self.rate, "drift": slip / (last - first), "level": level,
+            "noise": noise}
 
     def find_level(self):
         """Play chirps, ever louder up to the limit, until they are clear; return the report."""
