@@ -21,11 +21,10 @@ from scipy import ndimage, signal
 
 from pnn_utils.systems.base import PhysicalSystem, check_numbers, check_whole
 
-SILENCE, CHIRP = 0.06, 0.05  # s
+SILENCE, CHIRP, LATENCY = 0.06, 0.05, 0.3  # s; the last: of PortAudio's buffers
 CLEAR = 10  # times the noise's rms that the chirp's has to be: 20 dB
 CLIPPED, NOISY = 0.98, 0.003  # full scales: of a clipped reading, and the rms of a loud room
 DRIFT = 5e-4  # by which two clocks may differ
-LATENCY = 0.3  # s, of PortAudio's buffers: a busy computer needs long ones
 HOLE, SLIP = 16, 1000  # samples: so many zeros are no sound; by so many a stream may slip
 
 
@@ -104,22 +103,21 @@ class SoundCard(PhysicalSystem):
         quiet, chirp, wait = self.silence, self.chirp, round(self.longest_delay * self.rate)
         first, length, last = len(quiet), len(chirp), 3 * len(quiet) + len(chirp) + len(wave)
         # The second chirp is the weaker one: it is not taken for the first where both are near.
-        after = np.zeros(wait + SLIP)
-        sent = np.concatenate([quiet, chirp, quiet, wave, quiet, 0.7 * chirp, after])
-        sent = np.clip(self.level * sent, -self.limit, self.limit).astype(np.float32)
+        wave = [quiet, chirp, quiet, wave, quiet, 0.7 * chirp, np.zeros(wait + SLIP)]
+        sent = np.clip(self.level * np.concatenate(wave), -self.limit, self.limit).astype("f4")
         self.played += len(sent) / self.rate
         if self.played > self.budget:
             raise SoundCardError(f"it would play more than {self.budget:g} s: allow for more")
         heard = np.asarray(self.play(sent), float)
         late = delay(heard[first:first + length + wait], chirp)
-        at, end = first + round(late), last + round(late)
-        slip = delay(heard[end - SLIP:end + length + SLIP], chirp) - SLIP + round(late) - late
-        level, noise, second = (heard[part].std() for part in (
-            slice(at, at + length), slice(at - first // 2, at - first // 10),
-            slice(end, end + length)))
-        sounds = np.convolve(abs(sent) > 1e-3 * self.level, np.ones(HOLE))[HOLE - 1:] > 0
+        lag = max(round(late), 0)
+        at, end = first + lag, last + lag
+        slip = delay(heard[end - SLIP:end + length + SLIP], chirp) - SLIP + lag - late
+        level, second = heard[at:at + length].std(), heard[end:end + length].std()
+        noise = heard[at - first // 2:at - first // 10].std()
+        sounds = np.convolve(abs(sent) > 1e-3 * self.level, np.ones(2 * HOLE))[2 * HOLE - 1:] > 0
         zeros = np.convolve(heard == 0, np.ones(HOLE))[HOLE - 1:] == HOLE
-        hole = sounds[:len(sent) - at + first] & zeros[at - first:]
+        hole = (sounds[:len(sent) - lag] & zeros[lag:]).any()
         if abs(heard).max() >= CLIPPED:
             raise SoundCardError("too loud, the microphone clips: turn the volume down")
         if level <= CLEAR * noise or not level:
@@ -127,24 +125,23 @@ class SoundCard(PhysicalSystem):
                 f"the chirp ({level:.1g} of full scale) does not stand out of the noise "
                 f"({noise:.1g}): " + ("find a quieter room" if noise > NOISY else "turn the volume"
                                       " up, and look whether the microphone is switched on"))
-        if hole.any() or second < level / 2 or abs(slip) > 1 + DRIFT * (last - first):
+        if hole or second < level / 2 or abs(slip) > 1 + DRIFT * (last - first):
             raise SoundCardError("a drop-out, some sound is missing: close other programs")
         t = np.arange(2 * first + length, last - first)
-        t = t + late + slip * (t - first - length / 2) / (last - first)
-        return ndimage.map_coordinates(heard, [t], order=5), {
-            "delay": late / self.rate, "drift": slip / (last - first), "level": level,
-            "noise": noise}
+        drift = slip / (last - first)
+        t = t + late + drift * (t - first - length / 2)
+        report = {"delay": late / self.rate, "drift": drift, "level": level, "noise": noise}
+        return ndimage.map_coordinates(heard, [t], order=5), report
 
     def find_level(self):
         """Play chirps, ever louder up to the limit, until they are clear; return the report."""
-        for level in self.limit * 2.0 ** np.arange(-6, 1):
-            self.level = float(level)
+        for self.level in (self.limit / 2**n for n in range(6, -1, -1)):  # noqa: B020
             try:
                 report = self.listen(self.silence)[1]
                 if report["level"] > min(100 * report["noise"], 0.1):
                     break
             except SoundCardError as error:
-                if "turn the volume up" not in str(error) or level == self.limit:
+                if "turn the volume up" not in str(error) or self.level == self.limit:
                     raise
         return report
 
