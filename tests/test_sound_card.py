@@ -174,7 +174,7 @@ def test_a_drop_out_in_the_middle_of_training_costs_one_retry():
 
 
 def test_drop_outs_of_the_room_are_asked_for_again():
-    device = Room(dropouts=0.3)
+    device = Room(dropouts=0.1)
     plain = Room(**QUIET)(waveforms(100), NONE)
     for _ in range(10):
         assert abs(device(waveforms(100), NONE) - plain).max() < 0.1 * abs(plain).max()
