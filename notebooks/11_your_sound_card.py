@@ -260,17 +260,16 @@ figures.save_figure(fig, NAME, "sound_check")
 
 # %%
 images, labels = load_digits(return_X_y=True)
-few = labels < CLASSES
-images = torch.tensor(images[few] / 16).float()
-labels = torch.tensor(labels[few])
-order = np.random.default_rng(20).permutation(len(images))
-print(f"{len(images)} images of 8 x 8 pixels, digits 0 to {CLASSES - 1}; the same {n_test} test "
+order = np.random.default_rng(20).permutation(len(labels))
+test, rest = (part[labels[part] < CLASSES] for part in (order[:500], order[500:]))
+images, labels = torch.tensor(images / 16).float(), torch.tensor(labels)
+print(f"images of 8 x 8 pixels, digits 0 to {CLASSES - 1}; the same {n_test} of {len(test)} test "
       f"every network, {n_train} others, drawn by seed, train it")
 
 
 def task(seed):
-    rows = np.random.default_rng([21, seed]).permutation(order[n_test:])[:n_train]
-    return [(images[part], labels[part]) for part in (order[:n_test], rows)]
+    rows = np.random.default_rng([21, seed]).permutation(rest)[:n_train]
+    return [(images[part], labels[part]) for part in (test[:n_test], rows)]
 
 
 # %%
@@ -289,7 +288,7 @@ def measured(device, seed, path):
 
 
 def like_controls(device, n, rng):
-    shown = images[order[n_test:]].numpy()
+    shown = images[rest].numpy()
     rows = rng.choice(len(shown), n // LAYERS)
     return waveform_like_controls(device, shown[rows], LAYERS, rng)
 
@@ -310,12 +309,15 @@ def kept(seed, what):
     return kept_results.with_name(f"{kept_results.stem}-{seed}-{what}")
 
 
-def network_on(device, x, seed, model, weights=None):
-    """A network on the device, its constants measured there."""
+def network_on(device, x, seed, model, weights=None, known=None):
+    """A network on the device, its constants measured there, or matched to what it knew."""
     network = waveform_chain(device, model, CLASSES, LAYERS, torch.Generator().manual_seed(seed),
                              readout="power", shuffle=True)
-    network.load_state_dict(weights or network.state_dict())
-    return methods.restandardise(network, x)
+    if weights is None:
+        network.set_mode("device").calibrate(x)
+        return network
+    network.load_state_dict(weights)
+    return methods.match(network, known, x)
 
 
 def trained(method, start, twin, device, rows, seed, epochs, checkpoint):
@@ -329,9 +331,10 @@ def trained(method, start, twin, device, rows, seed, epochs, checkpoint):
 # ## 4. Train it, then change it
 #
 # One trial. In silico training uses the same model, start and rate and never plays a sound; its
-# constants are then measured on the device, one pass a layer and training row. After the change
-# nothing is told to either: first both are tried as they are, then with constants measured anew,
-# and then PAT goes on for about a minute with its old model.
+# constants are then *matched* to the device: moved such that each layer sees the mean and spread
+# that it was trained with, one pass a layer and training row. After the change nothing is told to
+# either: first both are tried as they are, then with constants matched, and then PAT goes on for
+# about a minute with its old model.
 
 # %%
 def trial(seed, where):
@@ -347,40 +350,44 @@ def trial(seed, where):
             networks[method], loss[method] = trained(method, start, twin, device, rows, seed,
                                                      epochs, kept(seed, f"{method}.checkpoint"))
         found["on_model"] = accuracy_on_model(networks["in_silico"], *test)
-        found["rest"] = scores(networks, rows[0], test)
+        known = {name: methods.moments(networks[name], rows[0], mode)
+                 for name, mode in (("in_silico", "in_silico"), ("pat", "device"))}
+        found["rest"] = scores(networks, known, rows[0], test)
         before = card.played
         change(**CHANGE)
-        found["changed"] = scores(networks, rows[0], test)
-        found |= renewed(networks["in_silico"], device, rows, test, seed, card)
-        found |= went_on(networks["pat"], twin, device, rows, test, seed, card)
+        found["changed"] = scores(networks, known, rows[0], test)
+        found |= renewed(networks, known, device, rows, test, seed, card)
+        found |= went_on(networks, known, twin, device, rows, test, seed, card)
         return found | {"loss": loss, "before": before, "played": card.played,
                         "passes": device.passes, "events": device.events, "level": card.level}
 
 
 # %%
-def scores(networks, x, test):
-    """Test accuracy of each network as it is, and with its constants measured anew."""
+def scores(networks, known, x, test):
+    """Test accuracy of each network as it is, and with its constants matched."""
     found = {name: accuracy_on_device(network, *test) for name, network in networks.items()}
-    for name in ("in_silico", "pat"):
-        anew = methods.restandardise(copy.deepcopy(networks[name]), x)
-        found[f"{name}_restandardised"] = accuracy_on_device(anew, *test)
+    for name, trained_with in known.items():
+        matched = methods.match(copy.deepcopy(networks[name]), trained_with, x)
+        found[f"{name}_restandardised"] = accuracy_on_device(matched, *test)
     return found
 
 
-def renewed(network, device, rows, test, seed, card):
+def renewed(networks, known, device, rows, test, seed, card):
     """The rival: the model is measured anew, and in silico training goes on with it."""
     played = card.played
     twin = fitted(device, n_pairs, np.random.default_rng([22, seed]))
-    start = partial(network_on, device, rows[0], seed, weights=network.state_dict())
+    start = partial(network_on, device, rows[0], seed,
+                    weights=networks["in_silico"].state_dict(), known=known["in_silico"])
     network, _ = trained("in_silico", start, twin, device, rows, seed, more_epochs, None)
-    methods.restandardise(network, rows[0])
+    methods.match(network, methods.moments(network, rows[0], "in_silico"), rows[0])
     return {"refitted_s": card.played - played, "refitted": accuracy_on_device(network, *test)}
 
 
-def went_on(network, twin, device, rows, test, seed, card):
+def went_on(networks, known, twin, device, rows, test, seed, card):
     """What further PAT buys, with the model that there was, and how long it plays."""
     played = card.played
-    start = partial(network_on, device, rows[0], seed, weights=network.state_dict())
+    start = partial(network_on, device, rows[0], seed, weights=networks["pat"].state_dict(),
+                    known=known["pat"])
     network, _ = trained("pat", start, twin, device, rows, seed, more_epochs,
                          kept(seed, "more.checkpoint"))
     return {"more_s": card.played - played, "more": accuracy_on_device(network, *test)}
@@ -407,8 +414,8 @@ display(Markdown("\n".join([*lines, "", "*Asked again*: streams that were refuse
 # %%
 WHEN = {"rest": "at rest", "changed": "after the change"}
 ROWS = {"untrained": "untrained", "in_silico": "in silico", "pat": "PAT",
-        "in_silico_restandardised": "in silico, constants anew",
-        "pat_restandardised": "PAT, constants anew"}
+        "in_silico_restandardised": "in silico, constants matched",
+        "pat_restandardised": "PAT, constants matched"}
 
 
 def of(when, name):
@@ -419,7 +426,7 @@ more, refitted = ([one[name] for one in found] for name in ("more", "refitted"))
 more_s, refitted_s = (np.mean([one[name] for one in found]) for name in ("more_s", "refitted_s"))
 chance = float(np.bincount(task(0)[0][1]).max() / n_test)
 STEPS = {"as trained": ("rest", ""), "changed": ("changed", ""),
-         "constants\nanew": ("changed", "_restandardised")}
+         "constants\nmatched": ("changed", "_restandardised")}
 
 # %% jupyter={"source_hidden": true}
 fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3), width_ratios=(1, 1.6))
@@ -458,7 +465,7 @@ differences = {
     "pat_minus_untrained": experiment.paired(of("rest", "pat"), of("rest", "untrained")),
     "pat_minus_in_silico": experiment.paired(of("rest", "pat"), of("rest", "in_silico")),
     "after_change_pat_gains": experiment.paired(more, of("changed", "pat")),
-    "after_change_pat_minus_constants_anew": experiment.paired(
+    "after_change_pat_minus_constants_matched": experiment.paired(
         more, of("changed", "pat_restandardised")),
     "after_change_pat_minus_in_silico_restandardised": experiment.paired(
         more, of("changed", "in_silico_restandardised")),
@@ -520,7 +527,7 @@ digital linear classifier of the same images reads {percent(scored(linear)['accu
 
 **The laptop was moved by {100 * CHANGE['moved']:.0f} cm and half covered.** Left alone, PAT's
 network falls to {percent(changed['pat_nothing_done']['accuracy'])}, in silico's to
-{percent(changed['in_silico']['accuracy'])}. Constants measured anew give
+{percent(changed['in_silico']['accuracy'])}. Constants matched give
 {percent(changed['pat_restandardised']['accuracy'])} and
 {percent(changed['in_silico_restandardised']['accuracy'])}. {more_s:.0f} s of further PAT, with the
 model of before, give {percent(changed['pat']['accuracy'])}: {points_of('after_change_pat_gains')}
