@@ -29,7 +29,8 @@ FIGURES = {"00_tour": "Fig. 1, tour, half-moons",
 ENDINGS = {"": "", "_authors_tokens": ", the authors' tokens",
            "_talker_disjoint": ", talker-disjoint", "_skip": ", with skip connections (ours)",
            "_skip_authors_tokens": ", with skip connections (ours), the authors' tokens",
-           "_circuit": ", circuit", "_function": ", plain function"}
+           "_circuit": ", circuit", "_function": ", plain function",
+           "_raster": ", pixels in raster order"}
 DEVICES = {"SHG": "shg", "Plate": "plate", "Circuit": "circuit", "Oscillators": "oscillators"}
 
 
@@ -46,6 +47,8 @@ def results_table(folder=files.METRICS):
             # Where device and model are the same, gradients are exact and there is no PAT.
             main = "pat" if f"pat{ending}" in results else "exact"
             for quantity in results.get(f"{main}{ending}", {}):
+                if quantity.startswith("train"):
+                    continue
                 cells = [_cell(results, f"{method}{ending}", quantity)
                          for method in (main, "in_silico", "in_silico_restandardised",
                                         "in_silico_on_model")]
