@@ -41,15 +41,25 @@ def stored():
         return {name: file[name] for name in file.files}
 
 
-def test_ideal_device_agrees_with_stored_ngspice_waveforms(stored):
-    device = Circuit(ideal=True)
-    assert len(stored["drive"]) >= 20 and stored["drive"].shape[1] == 196
-    assert np.abs(stored["drive"]).max() > 3.99
-    error = rms_of_swing(device(stored["drive"], NONE), stored["voltage"])
-    assert error.max() < 0.005  # measured: 0.36 %
+def noise(drives):
+    """Standard deviation of a reading in volts, rms over all samples."""
+    device = Circuit(noise_seed=3)
+    return np.sqrt(np.var([device(drives, NONE) for _ in range(30)], 0, ddof=1).mean())
+
+
+def test_ideal_device_agrees_with_stored_ngspice_waveforms_within_a_third_of_the_noise(stored):
+    drives, expected = stored["drive"], stored["voltage"]
+    assert len(drives) >= 20 and drives.shape[1] == 196 and np.abs(drives).max() > 3.99
+
+    def error(substeps):
+        difference = Circuit(ideal=True, substeps=substeps)(drives, NONE) - expected
+        return np.sqrt((difference**2).mean())
+
+    default = Circuit().substeps
+    assert error(default) < noise(drives) / 3  # measured: 2.2 of 10.7 mV
+    assert error(default // 2) > noise(drives) / 3  # half as many steps would not do
     # With more steps the difference vanishes: both solve the same equations.
-    finer = Circuit(ideal=True, substeps=24)
-    assert rms_of_swing(finer(stored["drive"], NONE), stored["voltage"]).max() < 1e-4
+    assert error(24) < noise(drives) / 30
 
 
 def test_stored_waveforms_belong_to_this_netlist(stored):
@@ -60,7 +70,7 @@ def test_stored_waveforms_belong_to_this_netlist(stored):
 def test_ideal_device_agrees_with_ngspice_now():
     device, drives = Circuit(ideal=True), random_drives(20, seed=12)
     expected = np.array([run_ngspice(device.parameters, drive, reltol=1e-6) for drive in drives])
-    assert rms_of_swing(device(drives, NONE), expected).max() < 0.005
+    assert np.sqrt(((device(drives, NONE) - expected) ** 2).mean()) < noise(drives) / 3
 
 
 @needs_ngspice
@@ -69,7 +79,7 @@ def test_another_copy_agrees_with_ngspice_too():
                      gain_error=0.0, offset_error=0.0)
     drives = random_drives(3, seed=13)
     expected = np.array([run_ngspice(device._copy, drive) for drive in drives])
-    assert rms_of_swing(device(drives, NONE), expected).max() < 0.005
+    assert rms_of_swing(device(drives, NONE), expected).max() < 0.001
     # The copy is another circuit.
     assert rms_of_swing(Circuit(ideal=True)(drives, NONE), expected).max() > 0.02
 
@@ -101,7 +111,7 @@ def test_cut_off_circuit_is_the_textbook_series_resonance():
     assert np.abs(found - expected).max() < 1e-4 * step
 
 
-def test_solver_is_of_second_order_and_three_steps_do():
+def test_solver_is_of_second_order():
     drives, p = random_drives(30), Circuit(ideal=True).parameters
     converged = simulate(p, drives, 192)
     steps = np.array([3, 6, 12, 24])
@@ -109,7 +119,6 @@ def test_solver_is_of_second_order_and_three_steps_do():
               for n in steps]
     order = -np.polyfit(np.log(steps), np.log(errors), 1)[0]
     assert 1.7 < order < 2.5
-    assert errors[0] < 2e-3
 
 
 def test_channel_current_solves_the_level_1_equation_in_saturation():
@@ -218,7 +227,7 @@ def test_a_row_has_the_same_bits_in_any_company():
     late = np.random.default_rng(16).normal(0, 1e-7, drive.shape)
     for delay in (np.zeros_like(late), late):
         whole = simulate(p, drive, 3, delay)
-        for rows in (slice(40, 41), slice(41, 42), slice(64, 65), slice(3, 30)):
+        for rows in (slice(40, 41), slice(41, 42), slice(64, 65), slice(3, 30), slice(7, 40)):
             assert simulate(p, drive[rows], 3, delay[rows]).tobytes() == whole[rows].tobytes()
 
 

@@ -64,7 +64,7 @@ class Circuit(PhysicalSystem):
     control_unit = output_unit = "V"
     pass_time = 196e-6 + 2e-3  # s: the waveform, then thirteen ring times at 0 V before the next
 
-    def __init__(self, seed=0, noise_seed=0, ideal=False, substeps=2, **changes):
+    def __init__(self, seed=0, noise_seed=0, ideal=False, substeps=4, **changes):
         super().__init__(noise_seed)
         check_whole(1, substeps=substeps)
         self.parameters = p = make_parameters(TABLE, ideal, **changes)
