@@ -34,11 +34,12 @@ TABLE = Path(__file__).with_name("recorded.csv")
 SUBSTEPS = 8  # a microsecond
 NAMES = ("coupling inductance resistance capacitance drop knee diode_resistance threshold "
          "transconductance output_cap output_resistance current_limit slew settling gain").split()
+REST = 6  # microseconds before the drive in `held`, for readings that start earlier
 BATCH = 100  # shots that one trigger starts
 
 
 class Recorded(PhysicalSystem):
-    """A shot of 70 drives in V: held for 60 microseconds in all; 70 readings, 1 MS/s.
+    """A shot of 70 drives in V, held for 61 microseconds in all, and 70 readings at 1 MS/s.
 
     One trigger starts 100 shots, which share its shift in time. Only one copy was recorded.
     """
@@ -57,15 +58,15 @@ class Recorded(PhysicalSystem):
         """Return the measured voltages, shape (n, 70); see `PhysicalSystem.__call__`."""
         p, normal = self.parameters, self._noise.standard_normal
         shift = 1e6 * p.trigger_jitter * normal(-(-len(x) // BATCH)).repeat(BATCH)[:len(x), None]
-        start = 1e6 * p.delay + np.clip(shift, -2, 2)
-        y = read(simulate(vars(p), held(x, 100), 76), start + np.arange(self.output_dim))
+        start = REST - 1e6 * p.lead + np.clip(shift, -2, 2)
+        y = read(simulate(vars(p), held(x, 100), 80), start + np.arange(self.output_dim))
         return y + p.noise * normal(y.shape)
 
 
 def held(x, shot):
-    """Spread the drives over the samples of a shot: nearest neighbour in 0.3 to 0.9 of it."""
+    """Hold the drives by nearest neighbour from 0.3 to 0.9 of a shot of so many samples."""
     samples = np.linspace(0, x.shape[1] - 1, int(0.6 * shot) + 1).round().astype(int)
-    return np.ascontiguousarray(x[:, samples], np.float64)
+    return np.pad(x[:, samples].astype(np.float64), ((0, 0), (REST, 0)))
 
 
 def read(fine, times):
@@ -82,7 +83,7 @@ def simulate(p, drive, steps):
 
 @compiled(inline="always")
 def _current(x, drop, knee, resistance, threshold, transconductance):
-    """Current and slope of the transistor: logarithmic knee of the diode, square of the channel."""
+    """Current and slope of the transistor: diode with a rounded knee, channel with a square."""
     z, beyond = min((x - drop) / knee, 30.0), max(-x - threshold, 0.0)
     e = math.exp(z)
     above = x - drop if z == 30.0 else knee * math.log1p(e)
