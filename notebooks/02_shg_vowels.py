@@ -37,7 +37,8 @@
 # %% tags=["parameters"]
 profile = "quick"
 n_layers = 5
-n_seeds = 2  # splits and networks, numbered from 0
+n_seeds = 2  # splits and networks, numbered from 0, of PAT and in silico in the plain chain
+n_few = 2  # of the rest
 n_copies = 2  # copies of the device, each with its own twin; seed s uses copy s mod n_copies
 n_search = 1  # seeds of the search for learning rates, on validation tokens
 learning_rates = [0.05, 0.1]
@@ -57,6 +58,10 @@ import torch
 from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 from sklearn.metrics import confusion_matrix
+from sklearn.model_selection import GridSearchCV
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from pnn_utils import experiment, files, methods
 from pnn_utils.datasets.vowels import CLASSES, WORDS, load_tokens, vowel_task
@@ -67,7 +72,7 @@ from pnn_utils.report.metrics import Cost, summary, write_metrics
 from pnn_utils.systems.base import parameter_table
 from pnn_utils.systems.shg.device import SHG, TABLE
 from pnn_utils.systems.shg.model import ExactSHG
-from pnn_utils.training import accuracy_on_device, accuracy_on_model
+from pnn_utils.training import accuracy_on_device, accuracy_on_model, confidence_on_device
 from pnn_utils.twin import fit_twin, judge_twin, load_twin, random_controls, save_twin
 
 # %%
@@ -206,7 +211,7 @@ figures.save_figure(fig, NAME, "device")
 # at each step, taken from the readings that PAT makes anyway, and gradients go through them; the
 # last ones are kept for reading out. The signs of $a$ start in two blocks of channels: with one
 # sign all channels brighten and dim together, and with random ones neighbours cancel. And the
-# gradient's norm is clipped at 1.
+# gradient's norm is clipped at 0.1.
 #
 # *Beside it*, the network with **skip connections** $c_i f_i$ inside $\sigma$, by which the input
 # $f$ reaches every pass directly. They are this companion's, not the paper's.
@@ -251,6 +256,7 @@ figures.save_figure(fig, NAME, "network")
 
 # %%
 WATCHED = 5  # validation accuracy is read every so many epochs
+READINGS = 4  # of the score by which rates are chosen
 METHODS = {"pat": methods.pat, "in_silico": methods.in_silico,
            "exact": partial(methods.exact, true=ExactSHG)}
 
@@ -281,7 +287,7 @@ def trained(method, learning_rate, seed, task, skip=False, hold_out=0, jitter=ji
         return (x + jitter * torch.randn(x.shape, generator=generator)).clamp(0, 1)
 
     network, history = METHODS[method](
-        start, twins[copy], device, x[kept], y[kept], seed=seed, epochs=epochs, clip=1.0,
+        start, twins[copy], device, x[kept], y[kept], seed=seed, epochs=epochs, clip=0.1,
         learning_rate=learning_rate, validate=validate if hold_out else None, augment=jittered)
     return network, device, history
 
@@ -294,11 +300,12 @@ def trial(method, learning_rate, seed, split="draws", skip=False, hold_out=0, ji
         watched = history[WATCHED - 1::WATCHED]
         result = {side: [row[side] for row in watched] for side in ("device", "model")}
         x, y = torch.tensor(task.train_x), torch.tensor(task.train_y)
-        # The mean over the last tenth of the epochs is less at the mercy of noise than the last.
-        last = result["device"][-epochs // WATCHED // 10:] if method != "in_silico" else [
-            accuracy_on_device(methods.restandardise(network, x[hold_out:]),
-                               x[:hold_out], y[:hold_out]) for _ in range(4)]
-        return result | {"validation": float(np.mean(last)), "passes": device.passes}
+        if method == "in_silico":
+            methods.restandardise(network, x[hold_out:])
+        held = x[:hold_out], y[:hold_out]
+        return result | {"passes": device.passes, "accuracy": accuracy_on_device(network, *held),
+                         "confidence": np.mean([confidence_on_device(network, *held)
+                                                for _ in range(READINGS)])}
     result = {"passes": device.passes}  # before those that judge
     train, test = ([torch.tensor(part) for part in task[i:i + 2]] for i in (0, 2))
     result |= {"train": accuracy_on_device(network, *train), "loss": history[-1]["loss"],
@@ -317,15 +324,22 @@ def trial(method, learning_rate, seed, split="draws", skip=False, hold_out=0, ji
 #
 # Every method gets the same search over the same rates at the full schedule, for both networks,
 # with 42 of the 210 training tokens held out, on seeds of its own, each once with the authors'
-# tokens and once with others; where the best rate stands on an edge of the grid, the grid is
-# widened. In silico training is judged by its accuracy on the device after re-standardising, which
+# tokens and once with others. The score is the mean probability that a network gives to the right
+# class on the device: on 42 tokens accuracy has too few steps. Where the best rate stands on an
+# edge of the grid, the grid is widened. In silico training is judged after re-standardising, which
 # favours it: whoever trains purely in silico would not have that number.
 #
 # *Said openly*: the test tokens were read before. A first run had no jitter, and a search of two
 # trials a rate, separately for the two kinds of tokens; PAT read 95.7 % (plain chain) and 95.5 %
 # (skip) of the authors' tokens. A second one, without jitter, with one search a network, was
 # stopped after PAT's plain chain had read 94.5 %. Jitter came after these readings, chosen on
-# validation tokens, for all methods and networks alike; what it does stands under the table.
+# validation tokens, for all methods and networks alike; what it does stands under the table. A
+# third run, with ten seeds and rates chosen by validation accuracy, read 96.3 % of the authors'
+# tokens and 90.8 ± 2.2 % (standard error) of other draws with PAT in the plain chain. After it the
+# score took the place of accuracy, and seeds 10 to 19 were added. A fourth run so, stopped near
+# its end, found a rate of 0.4 for PAT, at which it read 94.8 and 87.8 %: in some trials training
+# failed. The gradient was clipped at 1 in all these runs; a clip of 0.1 was then chosen on twenty
+# validation trials at each of these rates, by training accuracy.
 
 # %%
 searched = {}  # (method, skip, rate): its trials, authors' tokens first
@@ -335,18 +349,18 @@ def validation(pairs):
     points = [dict(method=method, learning_rate=rate, seed=100 + seed, hold_out=42, split=split,
                    skip=skip) for (method, skip), rate in pairs
               for split in ("authors", "draws") for seed in range(n_search)]
-    found = run(trial, points, broken={"validation": 0.0, "passes": 0})
+    found = run(trial, points, broken={"confidence": 0.0, "passes": 0})
     for i, ((method, skip), rate) in enumerate(pairs):
         searched[method, skip, rate] = found[2 * i * n_search:2 * (i + 1) * n_search]
-    return np.reshape([one["validation"] for one in found], (-1, 2 * n_search)).mean(1).tolist()
+    return np.reshape([one["confidence"] for one in found], (-1, 2 * n_search)).mean(1).tolist()
 
 
 cases = [*((method, False) for method in METHODS), ("pat", True), ("in_silico", True)]
 best = experiment.search(validation, learning_rates, cases, extensions)
-lines = ["| method and network | rate | validation accuracy by rate | edge? |",
+lines = ["| method and network | rate | score by rate | edge? |",
          "|---|---|---|---|"]
 for (method, skip), choice in best.items():
-    tried = ", ".join(f"{rate:g}: {100 * score:.1f} %"
+    tried = ", ".join(f"{rate:g}: {score:.3f}"
                       for rate, score in sorted(choice.scores.items()))
     lines.append(f"| {method}{', skip' if skip else ''} | {choice.rate:g} | {tried} | "
                  f"{'yes' if choice.at_edge else ''} |")
@@ -362,8 +376,8 @@ for skip in (False, True):
     found = run(trial, points)
     searched["pat", skip, "no jitter"] = found
     without[f"pat{'_skip' if skip else ''}"] = experiment.paired(
-        [one["validation"] for one in searched["pat", skip, rate]],
-        [one["validation"] for one in found])
+        [one["accuracy"] for one in searched["pat", skip, rate]],
+        [one["accuracy"] for one in found])
 for name, one in without.items():
     print(f"{name}: jitter adds {100 * one['difference']:.1f} ± "
           f"{100 * one['standard_error']:.1f} points of validation (n = {one['n']})")
@@ -381,10 +395,18 @@ variants = {f"{method}{'_skip' if skip else ''}{ending}": (method, skip, split)
             for ending, split in (("", "draws"), ("_authors_tokens", "authors"))}
 variants |= {"pat_authors_split": ("pat", False, "published"),
              "pat_talker_disjoint": ("pat", False, "talkers")}
+
+def seeds_of(method, skip, split):
+    main = method != "exact" and not skip and split in ("draws", "authors")
+    return range(n_seeds if main else n_few)
+
+
 done = run(trial, [dict(method=method, learning_rate=best[method, skip].rate, seed=seed, skip=skip,
                         split=split)
-                   for method, skip, split in variants.values() for seed in range(n_seeds)])
-final = {name: done[i * n_seeds:(i + 1) * n_seeds] for i, name in enumerate(variants)}
+                   for method, skip, split in variants.values()
+                   for seed in seeds_of(method, skip, split)])
+waiting = iter(done)
+final = {name: [next(waiting) for _ in seeds_of(*variant)] for name, variant in variants.items()}
 
 
 def over_seeds(name, quantity="accuracy"):
@@ -409,11 +431,21 @@ for setting in ("", "_skip", "_authors_tokens", "_skip_authors_tokens"):
 
 # %% [markdown]
 # ### Digital baselines on the same inputs and splits
+#
+# Logistic regression, and a perceptron with one hidden layer of tanh units; penalties and width by
+# five-fold validation.
 
 # %%
+def perceptron(seed):
+    network = MLPClassifier(activation="tanh", solver="lbfgs", max_iter=500, random_state=seed)
+    choices = {"mlpclassifier__hidden_layer_sizes": [(10,), (30,)],
+               "mlpclassifier__alpha": [0.01, 0.1, 1.0]}
+    return GridSearchCV(make_pipeline(StandardScaler(), network), choices, cv=5)
+
+
 def baseline(name, split, seed):
     task = vowel_task(seed, STAND_IN.get(split, split), tokens)
-    model = experiment.linear_classifier() if name == "linear" else experiment.small_mlp(seed)
+    model = experiment.linear_classifier() if name == "linear" else perceptron(seed)
     return model.fit(task.train_x, task.train_y).score(task.test_x, task.test_y)
 
 

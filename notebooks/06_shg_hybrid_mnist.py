@@ -17,12 +17,15 @@
 # linear layers feed four second-harmonic (SHG) channels, and the hybrid reads handwritten digits
 # (MNIST) with 97 % accuracy, where linear layers alone reach about 90 % (recalled, unchecked).
 #
-# **What stands here.** Four copies of the *simulated device* of
-# [02_shg_vowels](02_shg_vowels.ipynb), with different fabrication errors; no laboratory is
+# **What stands here.** Four crystals at a time, copies of the *simulated device* of
+# [02_shg_vowels](02_shg_vowels.ipynb) with different fabrication errors; no laboratory is
 # attached. Training sees them only through `y = device(x, theta)`. The digits are real.
 #
+# **The question.** Between image and answer stand a digital layer, a way into the shaper's range,
+# light, and a readout. Which of them computes? Each is taken away in turn.
+#
 # **The equations.** An image $f$ of 784 pixels becomes $4\times100$ numbers $z=Wf+b$, these become
-# controls $u\in[0,1]$ (field amplitudes), and channel $c$ answers with the spectrum of its second
+# controls $u\in[0,1]$ (field amplitudes), and crystal $c$ answers with the spectrum of its second
 # harmonic, 50 charges in units of the full well:
 #
 # $$y_c(\Omega)\;\propto\;\Big|\,\mathrm{sinc}\!\left(\tfrac{1}{2}\Delta k(\Omega)L\right)
@@ -35,53 +38,62 @@
 
 # %% tags=["parameters"]
 profile = "quick"
-n_channels = 4
-n_seeds = 2
-n_train = 6000  # images of the training set in use; full: all 60,000
-n_valid = 1000  # of these, held out
-n_test = 2000  # full: all 10,000
-epochs = 3
-search_epochs = 2
-learning_rates = [0.003]
-extensions = 0  # how often the search may widen this grid; full: 3
-n_pairs = 3000  # measured pairs for each channel's model
+n_seeds = 2  # networks and held-out images, numbered from 0
+n_copies = 2  # fours of crystals, each crystal with its own twin; seed s uses s mod n_copies
+n_train = 5000  # images to train on; full: 55,000
+n_valid = 1000  # held-out images, which choose the learning rates; full: 5,000
+n_test = 2000  # full: 10,000
+epochs = 4
+batch_size = 128  # full: 512
+learning_rates = [0.006]
+extensions = 0  # times that a search may widen its grid, where the best rate stands on an edge
+study_images = 1500  # of the study of variants, smaller because there are many; full: 15,000
+study_epochs = 3
+study_rates = [0.015]
+study_batch = 128  # full: 256
+study_seeds = 2
+n_pairs = 3000  # measured pairs for each crystal's model
 twin_epochs = 10
-hidden_widths = [10, 20, 40]  # of the perceptrons that light is compared with
-scheduler = "processes"  # or "serial", or a Dask scheduler's address
-jobs = 1  # processes, of 300 to 600 MB each; full: 2
+hidden_widths = [20, 80]  # of the perceptrons that light is compared with
+jobs = 1  # processes; full: 2
 
 # %%
+import joblib
 import numpy as np
+import scipy.stats
 import torch
 from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
-from sklearn.metrics import confusion_matrix
 
-from pnn_utils import experiment, files
+from pnn_utils import experiment, files, methods
 from pnn_utils.datasets import fetch
-from pnn_utils.datasets.images import load_images
-from pnn_utils.networks import MIDDLE, MLP, SPREAD, Hybrid
+from pnn_utils.datasets.images import load_images, random_affine
+from pnn_utils.networks import MIDDLE, MLP, Hybrid
 from pnn_utils.report import figures
 from pnn_utils.report.figures import COLOURS, draw_arrow, draw_box, folded_table, percent
 from pnn_utils.report.metrics import Cost, summary, write_metrics
 from pnn_utils.systems.base import parameter_table
 from pnn_utils.systems.shg.device import SHG, TABLE
-from pnn_utils.training import accuracy, accuracy_on_device, accuracy_on_model, train
-from pnn_utils.twin import fit_twin, judge_twin, random_controls, save_twin
-
-NAME = "06_shg_hybrid_mnist"
-cost = Cost()
-figures.use_house_style()
-torch.set_num_threads(1)
-
+from pnn_utils.training import Devices, accuracy, accuracy_on_device, accuracy_on_model, train
+from pnn_utils.twin import READINGS, fit_twin, judge_twin, load_twin, save_twin
 
 # %%
-def loaded(train, n):
-    images, labels = load_images("mnist", train=train)
-    return torch.tensor(images[:n].reshape(-1, 784) / np.float32(255)), torch.tensor(labels[:n])
+NAME = "06_shg_hybrid_mnist"
+N_CRYSTALS = 4
+cost = Cost()
+figures.use_house_style()
+torch.set_num_threads(1)  # the matrices are small; a second process uses the other core better
+depends = dict(n_copies=n_copies, n_train=n_train, n_valid=n_valid, n_test=n_test, epochs=epochs,
+               n_pairs=n_pairs, twin_epochs=twin_epochs, batch_size=batch_size,
+               hidden_widths=hidden_widths)
+FILES = {name: experiment.results_file(NAME, trial=name, **depends)
+         for name in ("fitted", "trial", "perceptrons")}
 
 
-print(f"{n_train} training images of 784 pixels, {n_valid} of them held out")
+def run(trial, points, **settings):
+    return experiment.sweep(trial, points, FILES[trial.__name__], scheduler="processes",
+                            jobs=jobs, **settings)
+
 
 # %% [markdown]
 # ## Devices and models
@@ -92,9 +104,11 @@ print(f"{n_train} training images of 784 pixels, {n_valid} of them held out")
 #     pixels ----------->  +--+--+--+---+--+          |____|
 #                          four times, with four crystals
 #
-# Each channel is a crystal of its own: seeds 0 to 3 of the device of
-# [02_shg_vowels](02_shg_vowels.ipynb). Its model is a perceptron fitted to measured pairs, half
-# drawn uniformly, half normally around the middle of the range as the linear layer will draw them.
+# A copy of the device is four crystals, each with fabrication errors of its own. Each crystal's
+# model is a perceptron (its *twin*), fitted to measured pairs that are drawn as the ways into the
+# range below make controls: half as a logistic function of normal numbers, from nearly equal ones
+# to nearly all at 0 or 1, half normally around the middle of the range, and clipped. One more twin
+# is that of an *ideal* crystal, without noise and fabrication errors.
 
 # %%
 display(Markdown(folded_table(parameter_table(TABLE), "wavelength", "duration",
@@ -102,63 +116,74 @@ display(Markdown(folded_table(parameter_table(TABLE), "wavelength", "duration",
 
 
 # %%
-def measured_and_fitted(channel):
-    device = SHG(seed=channel, noise_seed=channel)
-    rng = np.random.default_rng(np.random.SeedSequence([6, channel]))
+def as_sent(n, rng):
+    """Draw controls x and theta, (n, 50) each, as the ways into the range make them."""
+    half = n // 2
+    middle, spread = 1 + rng.standard_normal((half, 1)), rng.uniform(0.3, 5, (half, 1))
+    logistic = 1 / (1 + np.exp(-middle - spread * rng.standard_normal((half, 100))))
+    spread = rng.uniform(0.1, 0.5, (n - half, 1))
+    clipped = (MIDDLE + spread * rng.standard_normal((n - half, 100))).clip(0, 1)
+    return np.split(np.concatenate([logistic, clipped]).astype(np.float32), 2, 1)
 
-    def normal(n):
-        spread = rng.uniform(0.5, 1.5, (2, n, 1)) * SPREAD
-        return [np.clip(MIDDLE + s * rng.standard_normal((n, width)), 0, 1).astype(np.float32)
-                for s, width in zip(spread, (device.input_dim, device.param_dim), strict=True)]
 
-    halves = random_controls(device, n_pairs // 2, rng), normal(n_pairs - n_pairs // 2)
-    x, theta = (np.concatenate(both) for both in zip(*halves, strict=True))
+def twin_file(crystal):
+    return files.TWINS / f"hybrid_{crystal}.safetensors"
+
+
+def fitted(crystal):
+    """Fit and keep the twin of a crystal, a number or "ideal"; return what it is worth."""
+    seed, ideal = (0, True) if crystal == "ideal" else (crystal, False)
+    device, rng = SHG(seed, noise_seed=seed, ideal=ideal), np.random.default_rng([6, seed])
+    x, theta = as_sent(n_pairs, rng)
     twin, _ = fit_twin(device, x, theta, device(x, theta), hidden=(128,), epochs=twin_epochs,
-                       generator=torch.Generator().manual_seed(channel))
-    judged = judge_twin(twin, device, *normal(1000))
+                       generator=torch.Generator().manual_seed(seed))
+    judged = judge_twin(twin, device, *as_sent(1000, rng))
     quality = {f"{name}_median": float(np.median(judged[name])) for name in ("r2", "floor")}
-    save_twin(files.TWINS / f"hybrid_channel_{channel}.safetensors", twin,
-              {"device": f"SHG(seed={channel})", "pairs": n_pairs, **quality})
-    return twin, quality, device.passes
+    save_twin(twin_file(crystal), twin, {
+        "device": f"SHG(seed={seed}, ideal={ideal})", "pairs": n_pairs, **quality})
+    return {"quality": quality, "passes": device.passes}
 
 
-fitted = [measured_and_fitted(channel) for channel in range(n_channels)]
-twins = [twin for twin, *_ in fitted]
-twin_quality = {f"channel {n}.{name}": value for n, (_, quality, _) in enumerate(fitted)
-                for name, value in quality.items()}
-print("median R^2 over bins (noise floor):",
-      ", ".join(f"{q['r2_median']:.4f} ({q['floor_median']:.4f})" for _, q, _ in fitted))
+# %%
+crystals = [*range(N_CRYSTALS * n_copies), "ideal"]
+fits = run(fitted, [dict(crystal=crystal) for crystal in crystals])
+twins = {crystal: load_twin(twin_file(crystal), SHG()) for crystal in crystals}
+twin_quality = {f"crystal {crystal}.{name}": value
+                for crystal, fit in zip(crystals, fits, strict=True)
+                for name, value in fit["quality"].items()}
+print("median R^2 over bins (noise floor):", ", ".join(
+    f"{fit['quality']['r2_median']:.3f} ({fit['quality']['floor_median']:.3f})" for fit in fits))
 
 # %% [markdown]
 # ## The network
 #
-# *What is digital, and what is light.* A shaper's amplitude lies between 0 and 1, a linear layer's
-# output anywhere, and how the one becomes the other matters more than it seems. Three variants:
+# A shaper's amplitude lies between 0 and 1, a linear layer's output anywhere. How the one becomes
+# the other matters, because it can be a nonlinearity of its own. Three **ways into the range**:
 #
-# - **clip** (the main network): the 400 numbers of an image are divided by their root mean square,
-#   shifted and scaled, and what sticks out of the range, about one in ten, is clipped, as any
-#   shaper would. The readout is the smallest linear one, 200 charges onto ten logits.
-# - **largest**: the 400 numbers are divided by the largest of them, so that nothing is clipped:
-#   the digital part is linear but for one factor per image, and what is nonlinear is light.
-# - **sigmoid**: a logistic function brings the numbers into range, and no readout is trained: the
-#   class is the brightest (after standardising by constants) of ten parts of the four spectra. A
-#   logistic layer is a digital nonlinearity.
+# - **linear**: each of the 400 numbers is standardised over images and made so small that three
+#   and a half standard deviations fit into the range: next to nothing is clipped, and the digital
+#   part is linear.
+# - **clip**: the 400 numbers are divided by their root mean square, shifted and scaled, and what
+#   sticks out of the range, about one in ten, is cut off, as any shaper would.
+# - **sigmoid**: a logistic function, a layer of 400 digital nonlinear units.
 #
-# Each is trained without a crystal too, to tell what its digital part alone is worth.
+# Two **readouts**: **linear**, a trained matrix from the 200 standardised charges to ten logits,
+# or **parts**, none that is trained: the class is the brightest (after standardising) of ten parts
+# of the four spectra. The main network has the sigmoid and the linear readout.
 
-# %%
+# %% jupyter={"source_hidden": true}
 fig, axes = plt.subplots(figsize=(9, 2.6))
 draw_box(axes, 0, 0.85, 1.1, 1.2, "image\n28 x 28", "#eeeeee")
 draw_arrow(axes, (1.1, 1.45), (1.5, 1.45))
 draw_box(axes, 1.5, 0.45, 1.2, 2.0, "linear\n784 to 400", "#ffffff")
 draw_arrow(axes, (2.7, 1.45), (3.1, 1.45))
-draw_box(axes, 3.1, 0.45, 1.2, 2.0, "into range:\nrms, clip", "#ffffff")
-for n in range(n_channels):
+draw_box(axes, 3.1, 0.45, 1.2, 2.0, "into range", "#ffffff")
+for n in range(N_CRYSTALS):
     height = 0.2 + 0.66 * n
     draw_arrow(axes, (4.3, 1.45), (4.9, height + 0.25))
-    draw_box(axes, 4.9, height, 1.7, 0.5, f"crystal {n_channels - n}", "#cfe3f5")
+    draw_box(axes, 4.9, height, 1.7, 0.5, f"crystal {N_CRYSTALS - n}", "#cfe3f5")
     draw_arrow(axes, (6.6, height + 0.25), (7.2, 1.45))
-draw_box(axes, 7.2, 0.45, 1.3, 2.0, "linear\n200 to 10", "#ffffff")
+draw_box(axes, 7.2, 0.45, 1.3, 2.0, "readout\n200 to 10", "#ffffff")
 draw_arrow(axes, (8.5, 1.45), (8.9, 1.45))
 axes.text(8.95, 1.45, "digit", va="center", fontsize=8)
 axes.set(xlim=(-0.1, 9.5), ylim=(0.1, 2.8))
@@ -168,313 +193,641 @@ figures.save_figure(fig, NAME, "network")
 # %% [markdown]
 # ## Training
 #
-# One trial: held-out images and start by seed, standardisation constants measured on the devices,
-# Adam (batches of 128, cosine schedule). Stand-ins for the crystal are trained by the same
-# function, with the controls of neighbouring channels, $x$ and $\theta$, as their inputs: the
-# identity $(x+\theta)/2$, squaring $((x+\theta)/2)^2$, and random quadratic forms, the squares of
-# 50 random combinations of the 100 controls. The test set enters only where `final` is true.
+# One trial: held-out images and start by seed, standardisation constants measured on the crystals,
+# Adam (cosine schedule), training images turned, shifted and scaled a little at
+# each step. The test set enters only where `final` is true.
+#
+# - **PAT**: crystals forward, their twins backward.
+# - **in silico**: the twins both ways; *as deployed* on the crystals, and *re-standardised*, the
+#   200 constants of the readout measured anew there.
+# - **stand-ins** for the crystals, digital functions of the controls of neighbouring channels, $x$
+#   and $\theta$: the identity $(x+\theta)/2$, squaring $((x+\theta)/2)^2$, and random quadratic
+#   forms, the squares of 50 random combinations of the 100 controls.
+# - **identity with the crystal's noise**: deviations of repeated readings of the main network's
+#   crystals from their mean, each image's row whole, so that they are correlated as measured. On
+#   both sides their unit is each reading's spread over images where training starts.
+# - **ideal crystal**: PAT with crystals without noise and fabrication errors.
 
 # %%
-random_rows = torch.randn(100, 50, generator=torch.Generator().manual_seed(7)) / 10
+quadratic = torch.randn(100, 50, generator=torch.Generator().manual_seed(7)) / 10
 STAND_INS = {
     "identity": lambda x, theta: (x + theta) / 2,
     "squaring": lambda x, theta: ((x + theta) / 2) ** 2,
-    "random_quadratic_form": lambda x, theta: (torch.cat([x, theta], 1) @ random_rows) ** 2}
-SIGMOID = {"bound": "sigmoid", "readout": "parts"}
-METHODS = {
-    "pat": dict(mode="pat"), "in_silico": dict(mode="in_silico"),
-    **{name: dict(mode="in_silico", stand_in=name) for name in STAND_INS},
-    "pat_largest": dict(mode="pat", bound="largest"),
-    "identity_largest": dict(mode="in_silico", stand_in="identity", bound="largest"),
-    "pat_sigmoid": dict(mode="pat", **SIGMOID),
-    "identity_sigmoid": dict(mode="in_silico", stand_in="identity", **SIGMOID)}
-WITH_LIGHT = [name for name, settings in METHODS.items() if "stand_in" not in settings]
+    "random_quadratic_form": lambda x, theta: (torch.cat([x, theta], 1) @ quadratic) ** 2}
+STAND_INS["noisy_identity"] = STAND_INS["identity"]
+CALIBRATION = 2000  # images from whose readings constants are measured
 
 
-def divided(seed):
-    """Held-out and training images with their labels."""
-    images, labels = loaded(True, n_train)
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    return [(images[rows], labels[rows]) for rows in (order[:n_valid], order[n_valid:])]
+class Noisy(Hybrid):
+    """A network with noise on its stand-ins' readings, in units of their spread at the start."""
 
-
-# %%
-def trained(seed, mode, learning_rate, epochs, stand_in=None, bound="clip", readout="linear"):
-    """A trained network, its devices, the history, and the images that it was trained on."""
-    devices = [SHG(seed=channel, noise_seed=100 * (1 + seed) + channel)
-               for channel in range(n_channels)]
-    models = n_channels * [STAND_INS[stand_in]] if stand_in else twins
-    valid, kept = divided(seed)
-    generator = torch.Generator().manual_seed(seed)
-    network = Hybrid(devices, models, 784, 10, generator, bound=bound, readout=readout)
-    network.set_mode("in_silico" if stand_in else "device").calibrate(kept[0][:2000])
-
-    def validate(network):
-        as_trained = accuracy(network, *valid)
-        met = stand_in or mode == "pat"  # where light is to be met, it was
-        return {"device": as_trained if met else accuracy_on_device(network, *valid),
-                "model": as_trained}
-
-    history = train(network.set_mode(mode), *kept, epochs=epochs, learning_rate=learning_rate,
-                    batch_size=128, generator=torch.Generator().manual_seed(1000 + seed),
-                    validate=validate)
-    return network, devices, history, kept
-
-
-# %% [markdown]
-# The accuracy on training images is that on as many of them as are held out.
-
-# %%
-kept_results = experiment.results_file(
-    NAME, n_channels=n_channels, n_train=n_train, n_valid=n_valid, n_test=n_test, n_pairs=n_pairs,
-    twin_epochs=twin_epochs, epochs=epochs)
-kept_weights = kept_results.with_suffix(".safetensors")  # of the first network
-
-
-def trial(method, seed, learning_rate, epochs, final=False):
-    network, devices, history, (x, y) = trained(seed, learning_rate=learning_rate, epochs=epochs,
-                                                **METHODS[method])
-    result = {"history": history, "passes": sum(device.passes for device in devices)}
-    if not final:
-        return result
-    if method == "pat" and seed == 0:
-        files.save_tensors(kept_weights, network.state_dict(), {"network": NAME})
-    test_x, test_y = loaded(False, n_test)
-    result["on_model"] = accuracy_on_model(network, test_x, test_y)
-    on_what = accuracy_on_model
-    if method in WITH_LIGHT:
+    def take(self, noise, x, seed):
+        """Let rows of `noise` be added, their unit measured on the images x."""
         with torch.no_grad():
-            predicted = network.set_mode("device")(test_x).argmax(1)
-        result["predicted"] = predicted.tolist()
-        result["accuracy"] = float((predicted == test_y).double().mean())
-        on_what = accuracy_on_device
-    return result | {"train": on_what(network, x[:n_valid], y[:n_valid])}
+            self.noise = noise * super().outputs(x).std(0)
+        self.source = torch.Generator().manual_seed(seed)
+        return self
+
+    def outputs(self, x):
+        rows = torch.randint(len(self.noise), (len(x),), generator=self.source)
+        return super().outputs(x) + self.noise[rows]
 
 
-def trials(points, trial=trial):
-    return experiment.sweep(trial, points, kept_results, scheduler=scheduler, jobs=jobs)
+# %%
+NOISE = FILES["trial"].with_suffix(".noise")  # measured below, on the main network's crystals
+
+
+def checkpoint(point):
+    """Where a run is kept meanwhile: what a search has trained is not trained again."""
+    return FILES["trial"].with_suffix(f".{joblib.hash(point)}")
+
+
+def divided(seed, n):
+    """Held-out and training images, as bytes: whole sets of float32 would fill the memory."""
+    images, labels = map(torch.from_numpy, load_images("mnist"))
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    return [(images[rows].flatten(1), labels[rows])
+            for rows in (order[:n_valid], order[n_valid:n_valid + n])]
+
+
+def pixels(images, side=28):
+    """Numbers from 0 to 1, (rows, side**2), from bytes; 14 x 14: blocks of four, averaged."""
+    x = images.float() / 255
+    if side == 28:
+        return x
+    return torch.nn.functional.avg_pool2d(x.view(-1, 1, 28, 28), 28 // side).flatten(1)
+
+
+def tested_on():
+    """The test images and labels."""
+    images, labels = map(torch.from_numpy, load_images("mnist", train=False))
+    return images[:n_test].flatten(1), labels[:n_test]
+
+
+def judged(judge, network, images, labels, side=28):
+    """An accuracy, a thousand images at a time: all at once would fill the memory."""
+    right = [len(y) * judge(network, pixels(x, side), y)
+             for x, y in zip(images.split(1000), labels.split(1000), strict=True)]
+    return sum(right) / len(labels)
+
+
+# %%
+def crystals_for(answer, seed):
+    """The four crystals of a trial, and what stands for them in the backward pass."""
+    first, ideal = N_CRYSTALS * (seed % n_copies), answer == "ideal_crystal"
+    devices = Devices(SHG(first + k, noise_seed=100 * (1 + seed) + k, ideal=ideal)
+                      for k in range(N_CRYSTALS))
+    if answer in STAND_INS:
+        return devices, N_CRYSTALS * [STAND_INS[answer]]
+    return devices, [twins["ideal" if ideal else first + k] for k in range(N_CRYSTALS)]
+
+
+def started(answer, devices, models, x, seed, bound, readout):
+    """A network at its start, its constants measured on the images x."""
+    kind = Noisy if answer == "noisy_identity" else Hybrid
+    network = kind(devices, models, x.shape[1], 10, torch.Generator().manual_seed(seed),
+                   bound=bound, readout=readout)
+    network.set_mode("in_silico" if answer in STAND_INS else "device")
+    if kind is Noisy:
+        network.take(files.load_tensors(NOISE)[0]["noise"], x, seed)
+    network.calibrate(x)
+    return network
+
+
+# %%
+def trained(answer, learning_rate, seed, n, epochs, bound="sigmoid", readout="linear", side=28,
+            augmented=True, batch_size=batch_size):
+    """Return a trained network, its crystals, held-out and training images."""
+    kept = None if seed else checkpoint(dict(locals()))
+    devices, models = crystals_for(answer, seed)
+    valid, (x, y) = divided(seed, n)
+    sample = pixels(x[:CALIBRATION], side)
+
+    def start(models):
+        return started(answer, devices, models, sample, seed, bound, readout)
+
+    def change(images, generator):
+        x = pixels(images, side)
+        return random_affine(x, generator) if augmented else x
+
+    method = methods.pat if answer in ("pat", "ideal_crystal") else methods.in_silico
+    network, _ = method(start, models, devices, x, y, seed=1000 + seed, epochs=epochs,
+                        learning_rate=learning_rate, batch_size=batch_size, augment=change,
+                        checkpoint=kept)
+    with torch.no_grad():  # digital constants of the linear way in, so far the last batch's
+        network.even.measure(network.feed(sample))
+    return network, devices, valid, (x, y)
+
+
+# %%
+def trial(final=False, **point):
+    network, devices, valid, (x, y) = trained(**point)
+    passes, side = devices.passes, point.get("side", 28)  # before the passes that judge
+    judge = accuracy_on_model if point["answer"] in STAND_INS else accuracy_on_device
+    sets = {"valid": valid}
+    if final:
+        sets |= {"train": (x[:n_valid], y[:n_valid]), "accuracy": tested_on()}
+    result = {name: judged(judge, network, *rows, side) for name, rows in sets.items()}
+    if point["answer"] == "in_silico":
+        if final:
+            result["on_model"] = judged(accuracy_on_model, network, *sets["accuracy"], side)
+        before = devices.passes
+        methods.restandardise(network, pixels(x[:CALIBRATION], side))
+        passes += devices.passes - before
+        again = {name: judged(judge, network, *rows, side) for name, rows in sets.items()}
+        result |= {"valid": again["valid"], "restandardised": again.get("accuracy")}
+    return result | {"passes": passes}
 
 
 # %% [markdown]
-# ### Learning rate, on validation images
+# ### The main network: learning rates, on held-out images
 #
-# The same search for all, one seed, a shorter schedule; where the best rate stands on an edge of
-# the grid, the grid is widened. In silico training is judged by its accuracy on the device, which
-# favours it.
+# All get the same search: the same rates at the full schedule on seed 0, judged on held-out
+# images; where the best rate stands on an edge of the grid, the grid is widened. In silico
+# training is judged after re-standardising, which favours it.
 
 # %%
-spent_by_search = []
+MAIN = [("pat", "sigmoid", "linear"), ("in_silico", "sigmoid", "linear"),
+        ("identity", "sigmoid", "linear")]
+ledger = {"twins": sum(fit["passes"] for fit in fits)}  # device passes
 
 
-def score(pairs):
-    found = trials([dict(method=method, learning_rate=rate, seed=0, epochs=search_epochs)
-                    for method, rate in pairs])
-    spent_by_search.extend(run["passes"] for run in found)
-    return [run["history"][-1]["device"] for run in found]
+def points_of(cases, rates, seeds, **settings):
+    return [dict(answer=answer, bound=bound, readout=readout, learning_rate=rate, seed=seed,
+                 **settings) for (answer, bound, readout), rate in zip(cases, rates, strict=True)
+            for seed in seeds]
 
 
-choices = experiment.search(score, learning_rates, METHODS, extensions)
-tried = sorted({rate for choice in choices.values() for rate in choice.scores})
-lines = ["| method | " + " | ".join(f"rate {rate:g}" for rate in tried) + " |",
-         "|---" * (len(tried) + 1) + "|"]
-for name, choice in choices.items():
-    scores = [f"{100 * choice.scores[rate]:.1f} %" if rate in choice.scores else ""
-              for rate in tried]
-    lines.append(f"| {name.replace('_', ' ')} | {' | '.join(scores)} |")
-display(Markdown("\n".join(lines)))
+def trials(points, **settings):
+    found = run(trial, points, **settings)
+    for point, one in zip(points, found, strict=True):  # a search's best is not trained again
+        ledger[joblib.hash({**point, "final": True})] = one["passes"]
+    return found
+
+
+def searched(cases, rates, **settings):
+    """Search a rate for each case, from the grid of rates."""
+    def score(pairs):
+        points = points_of(*zip(*pairs, strict=True), [0], **settings)
+        return [one["valid"] for one in trials(points, broken={"valid": 0.0, "passes": 0})]
+
+    return experiment.search(score, rates, cases, extensions)
+
+
+# %%
+def shown_searches(choices):
+    tried = sorted({rate for choice in choices.values() for rate in choice.scores})
+    lines = ["| held-out accuracy (%) | " + " | ".join(f"{rate:g}" for rate in tried)
+             + " | on an edge? |", "|---" * (len(tried) + 2) + "|"]
+    for case, choice in choices.items():
+        cells = [f"{100 * choice.scores[rate]:.2f}" if rate in choice.scores else ""
+                 for rate in tried]
+        cells = [f"**{cell}**" if rate == choice.rate else cell
+                 for rate, cell in zip(tried, cells, strict=True)]
+        lines.append(f"| {', '.join(case).replace('_', ' ')} | {' | '.join(cells)} | "
+                     f"{'yes' if choice.at_edge else ''} |")
+    return Markdown("\n".join(lines))
+
+
+# %%
+main_schedule = dict(n=n_train, epochs=epochs)
+best = searched(MAIN, learning_rates, **main_schedule)
+display(shown_searches(best))
 
 # %% [markdown]
-# ### Final trials
+# ### The crystals' noise
+#
+# Four readings each of 500 held-out images by the main network, as trained (seed 0).
 
 # %%
-done = trials([dict(method=name, learning_rate=choices[name].rate, seed=seed, epochs=epochs,
-                    final=True) for name in METHODS for seed in range(n_seeds)])
-final = {name: done[i * n_seeds:(i + 1) * n_seeds] for i, name in enumerate(METHODS)}
+network, devices, valid, _ = trained("pat", best[MAIN[0]].rate, 0, **main_schedule,
+                                     bound="sigmoid", readout="linear")
+before, images = devices.passes, pixels(valid[0][:500])
+with torch.no_grad():
+    readings = torch.stack([network.set_mode("device").outputs(images) for _ in range(READINGS)])
+deviations = (readings - readings.mean(0)) * (READINGS / (READINGS - 1)) ** 0.5
+deviations = deviations.flatten(0, 1) / network.readout[0].sd
+files.save_tensors(NOISE, {"noise": deviations}, {})
+ledger["noise"] = devices.passes - before
+noise = {"median_sd": deviations.std(0).median().item(),
+         "signal_sd": (readings.mean(0).std(0) / network.readout[0].sd).median().item()}
+print(f"noise of a reading: {noise['median_sd']:.3f} of its spread over images at the start, "
+      f"{noise['median_sd'] / noise['signal_sd']:.3f} of that when trained (medians over bins)")
+
+# %% [markdown]
+# ### Final trials, and what the parts of the recipe buy
+#
+# The same network with a third of the epochs, without random changes of the images, and with
+# 14 x 14 pixels (blocks of four, averaged), each at the main network's rate, judged on held-out
+# images; differences are paired by seed.
+
+# %%
+LESS = {"a third of the epochs": {"epochs": max(1, epochs // 3)},
+        "no random changes": {"augmented": False}, "14 x 14 pixels": {"side": 14}}
+points = points_of(MAIN, [best[case].rate for case in MAIN], range(n_seeds), **main_schedule,
+                   final=True)
+fewer = range(min(3, n_seeds))
+for changes in LESS.values():
+    points += points_of(MAIN[:1], [best[MAIN[0]].rate], fewer, **main_schedule | changes)
+done = trials(points)
+final = {answer: done[i * n_seeds:(i + 1) * n_seeds] for i, (answer, *_) in enumerate(MAIN)}
+rest = iter(done[len(MAIN) * n_seeds:])
+less = {name: [next(rest)["valid"] for _ in fewer] for name in LESS}
+full = [one["valid"] for one in final["pat"][:len(fewer)]]
+buys = {name: experiment.paired(full, found) for name, found in less.items()}
+for name, one in buys.items():
+    print(f"{name}: {100 * np.mean(less[name]):.2f} instead of {100 * np.mean(full):.2f} %, "
+          f"{-100 * one['difference']:+.2f} ± {100 * one['standard_error']:.2f} points")
+
+# %% [markdown]
+# ## When does light compute?
+#
+# Every answer to the controls with every way into the range and both readouts, on a smaller task:
+# fewer images of 14 x 14 pixels, fewer epochs, no random changes, rates searched for each.
+
+# %%
+ANSWERS = {"pat": "crystals, PAT", "ideal_crystal": "ideal crystals, PAT",
+           "noisy_identity": "identity, crystal's noise", "identity": "identity",
+           "squaring": "squaring", "random_quadratic_form": "random quadratic forms"}
+CELLS = [(bound, readout) for readout in ("linear", "parts")
+         for bound in ("linear", "clip", "sigmoid")]
+study_schedule = dict(n=study_images, epochs=study_epochs, side=14, augmented=False,
+                      batch_size=study_batch)
+study_best = searched([(answer, *cell) for answer in ANSWERS for cell in CELLS], study_rates,
+                      **study_schedule)
+display(Markdown("<details>\n<summary>All rates and scores</summary>\n\n"
+                 + shown_searches(study_best).data + "\n\n</details>"))
+
+# %%
+found = trials(points_of(study_best, [choice.rate for choice in study_best.values()],
+                         range(study_seeds), **study_schedule, final=True))
+study = {case: found[i * study_seeds:(i + 1) * study_seeds] for i, case in enumerate(study_best)}
 
 
-def scored(name, quantity):
-    return {"accuracy": summary(run[quantity] for run in final[name])}
+def compared(a, b, quantity="accuracy", other=None):
+    """Paired difference of two lists of trials, and whether it is resolved.
+
+    It is where 0 lies outside its 95 % interval (Student's t) over seeds, which differ in network,
+    held-out and training images, and in turn in the copy of the device; all read one test set.
+    """
+    one = experiment.paired([row[quantity] for row in a], [row[other or quantity] for row in b])
+    half = scipy.stats.t.ppf(0.975, one["n"] - 1) * one["standard_error"]
+    return one | {"half_interval": float(half), "resolved": bool(abs(one["difference"]) > half)}
 
 
-results = {name: scored(name, "accuracy") for name in WITH_LIGHT}
-results["in_silico_on_model"] = scored("in_silico", "on_model")
-baselines = {name: scored(name, "on_model") for name in METHODS if name not in results}
-train_accuracy = {name: scored(name, "train")["accuracy"] for name in METHODS}
+def points_text(one):
+    """A difference in points with its 95 % interval; in bold if it is resolved."""
+    text = f"{100 * one['difference']:+.2f} ± {100 * one['half_interval']:.2f}"
+    return f"**{text}**" if one["resolved"] else text
+
+
+# %%
+lines = ["| test accuracy (%), mean | " + " | ".join(f"{bound}, {readout}"
+                                                     for bound, readout in CELLS) + " |",
+         "|---" * (len(CELLS) + 1) + "|"]
+for answer, label in ANSWERS.items():
+    cells = [f"{100 * np.mean([one['accuracy'] for one in study[answer, *cell]]):.2f}"
+             for cell in CELLS]
+    lines.append(f"| {label} | {' | '.join(cells)} |")
+QUESTIONS = {"light_adds": ("pat", "noisy_identity"), "noise_costs": ("pat", "ideal_crystal")}
+gains = {question: {cell: compared(study[a, *cell], study[b, *cell]) for cell in CELLS}
+         for question, (a, b) in QUESTIONS.items()}
+for question, label in (("light_adds", "crystals over identity with their noise, points"),
+                        ("noise_costs", "crystals over ideal ones, points")):
+    lines.append(f"| {label} | {' | '.join(map(points_text, gains[question].values()))} |")
+passes = study["pat", *CELLS[0]][0]["passes"]
+display(Markdown("\n".join([
+    *lines, "", "Columns: way into the range, readout. In bold: 95 % interval without 0, "
+    f"n = {study_seeds}. A training on crystals, {passes:,} device passes, would take "
+    f"{passes * SHG.pass_time / 3600:.1f} h in the laboratory; one on a stand-in takes none."])))
 
 # %% [markdown]
 # ### How many digital operations does the light replace?
 #
-# Two answers. Operations *in place*: the main network's digital part makes $784\times400+200\times
-# 10$ multiply-accumulates (MACs) an image. Operations *saved*: how many MACs has the smallest
-# perceptron (one hidden layer of rectified units, trained by the same loop, on the same images)
-# that is as accurate as the hybrid? Its width is chosen on the held-out images.
+# Two answers. Operations *in place*: the main network makes $784\times400=313{,}600$
+# multiply-accumulates (MACs) an image in front of the crystals and $200\times10$ behind.
+# Operations *saved*: how many MACs has the smallest perceptron (one hidden layer of rectified
+# units) that is as accurate as the hybrid on held-out images? Same images, changes, schedule and
+# search; all widths are trained side by side on the same batches, each as if alone (Adam's steps
+# do not depend on a factor before the loss).
 
 # %%
-def digital(width, seed, learning_rate):
-    valid, kept = divided(seed)
-    network = MLP([784, width, 10] if width else [784, 10], torch.Generator().manual_seed(seed))
-    train(network, *kept, epochs=epochs, learning_rate=learning_rate, batch_size=128,
-          generator=torch.Generator().manual_seed(1000 + seed))
-    return {"valid": accuracy(network, *valid), "test": accuracy(network, *loaded(False, n_test))}
+class SideBySide(torch.nn.ModuleList):
+    """Networks on the same images; logits (rows, classes, networks), as the loss takes them."""
+
+    def forward(self, x):
+        return torch.stack([network(x) for network in self], 2)
 
 
-widths = [0, *hidden_widths]  # 0: the linear classifier, the digital layers alone
-points = experiment.grid(width=widths, seed=range(n_seeds), learning_rate=[0.003])
-found = trials(points, digital)
-by_width = {width: found[i * n_seeds:(i + 1) * n_seeds] for i, width in enumerate(widths)}
-tested = {width: summary(run["test"] for run in runs) for width, runs in by_width.items()}
+def perceptrons(learning_rate, seed):
+    """Accuracies, by width, on held-out and test images; width 0 is a linear classifier."""
+    valid, (x, y) = divided(seed, n_train)
+    generator = torch.Generator().manual_seed(seed)
+    networks = SideBySide(MLP([784, width, 10] if width else [784, 10], generator)
+                          for width in widths)
+    train(networks, x, y[:, None].expand(-1, len(widths)), epochs=epochs, batch_size=batch_size,
+          learning_rate=learning_rate, generator=torch.Generator().manual_seed(1000 + seed),
+          augment=lambda images, generator: random_affine(pixels(images), generator))
+    return {name: [judged(accuracy, network, *rows) for network in networks]
+            for name, rows in (("valid", valid), ("accuracy", tested_on()))}
+
+
+# %%
+widths = [0, *hidden_widths]
 macs = {width: 784 * width + 10 * width if width else 7840 for width in widths}
-feed_macs = 784 * n_channels * 100
-hybrid_macs = feed_macs + n_channels * 50 * 10
+
+
+def score_perceptrons(pairs):
+    rates = sorted({rate for _, rate in pairs})
+    found = run(perceptrons, [dict(learning_rate=rate, seed=0) for rate in rates])
+    by_rate = {rate: one["valid"] for rate, one in zip(rates, found, strict=True)}
+    return [by_rate[rate][widths.index(width)] for width, rate in pairs]
+
+
+mlp_best = experiment.search(score_perceptrons, learning_rates, widths, extensions)
+rates = sorted({choice.rate for choice in mlp_best.values()})
+points = experiment.grid(learning_rate=rates, seed=fewer)
+found = dict(zip(map(tuple, map(dict.values, points)), run(perceptrons, points), strict=True))
+mlp = {width: [{name: found[mlp_best[width].rate, seed][name][k] for name in ("valid", "accuracy")}
+               for seed in fewer] for k, width in enumerate(widths)}
 
 # %%
-hybrid_validation = np.mean([run["history"][-1]["device"] for run in final["pat"]])
+hybrid_valid = np.mean([one["valid"] for one in final["pat"]])
 as_good = [width for width in hidden_widths
-           if np.mean([run["valid"] for run in by_width[width]]) >= hybrid_validation]
+           if np.mean([one["valid"] for one in mlp[width]]) >= hybrid_valid]
 equal = min(as_good) if as_good else max(hidden_widths)
-baselines["linear"] = {"accuracy": tested[0]}
-baselines["mlp_as_good"] = {"accuracy": tested[equal]}
-operations = {"hybrid_digital_macs": hybrid_macs, "smallest_mlp_width": equal,
-              "smallest_mlp_macs": macs[equal], "smallest_mlp_is_as_good": bool(as_good),
-              "mlp": [{"width": width, "macs": macs[width], "accuracy": tested[width]}
-                      for width in widths]}
-print(f"hybrid: {hybrid_macs:,} digital MACs an image")
-print(f"perceptron: {macs[equal]:,}, {equal} hidden units,",
+front = 784 * 100 * N_CRYSTALS
+hybrid_macs = front + 10 * 50 * N_CRYSTALS
+tested = {width: summary(one["accuracy"] for one in mlp[width]) for width in widths}
+lines = ["| hidden units | MACs an image | rate | test accuracy |", "|---|---|---|---|"]
+for width in widths:
+    lines.append(f"| {width or 'none (linear)'} | {macs[width]:,} | {mlp_best[width].rate:g}"
+                 f"{', on an edge' if mlp_best[width].at_edge else ''} | "
+                 f"{percent(tested[width], 2)} |")
+display(Markdown("\n".join(lines)))
+print(f"hybrid: {front:,} MACs in front of the crystals, {hybrid_macs:,} in all;",
+      f"perceptron with {equal} hidden units: {macs[equal]:,},",
       "the smallest as good" if as_good else "the largest tried, not as good")
 
 # %% [markdown]
 # ## Two digits on their way
+#
+# Through the main network, as trained (seed 0).
 
-# %%
-devices = [SHG(seed=channel, noise_seed=50 + channel) for channel in range(n_channels)]
-network = Hybrid(devices, twins, 784, 10, torch.Generator().manual_seed(0), mode="device")
-network.load_state_dict(files.load_tensors(kept_weights)[0])
-images, labels = loaded(True, 100)
-fig, axes = plt.subplots(2, 3, figsize=(9.5, 3.6), width_ratios=(0.5, 1.4, 1.4))
+# %% jupyter={"source_hidden": true}
+fig, axes = plt.subplots(2, 3, figsize=(9.5, 4), width_ratios=(0.55, 1.4, 1.4))
 for row, digit in zip(axes, (0, 4), strict=True):
-    image = images[labels == digit][:1]
+    image = pixels(valid[0][valid[1] == digit][:1])
     with torch.no_grad():
         controls = network.controls(image)[0]
-        spectra = network.outputs(image)[0].view(n_channels, -1)
+        spectra = network.outputs(image)[0].view(N_CRYSTALS, -1)
     row[0].imshow(image[0].view(28, 28), cmap="gray_r")
     row[0].set(xticks=[], yticks=[])
     row[1].step(np.arange(100), controls[0], where="mid", color="#333333", linewidth=0.8)
     row[1].set(ylim=(0, 1.02), ylabel="field amplitude")
-    for channel in range(n_channels):
-        row[2].plot(100 * spectra[channel], linewidth=1, label=f"crystal {channel + 1}")
-    row[2].set(ylabel="charge (% of full well)")
+    for k in range(N_CRYSTALS):
+        row[2].plot(100 * spectra[k], linewidth=1, label=f"crystal {k + 1}")
+    row[2].set(ylabel="charge (% full well)", ylim=(0, None))
 axes[0, 1].set_title("controls of crystal 1")
 axes[0, 2].set_title("second harmonic")
 axes[1, 1].set_xlabel("control")
 axes[1, 2].set_xlabel("bin")
-axes[0, 2].legend(fontsize=7, ncol=2)
+axes[0, 2].legend(fontsize=7, loc="upper right", handlelength=1.2)
 figures.save_figure(fig, NAME, "device")
 
 # %% [markdown]
 # ## Results
 
 # %%
-shown = {
-    "linear classifier": ("linear", "digital"), f"MLP, {equal} hidden": ("mlp_as_good", "digital"),
-    "PAT": ("pat", "pat"), "in silico": ("in_silico", "in_silico"),
-    "in silico, on model": ("in_silico_on_model", "in_silico"),
-    "no crystal": ("identity", "digital"), "squaring": ("squaring", "digital"),
-    "random quadratic forms": ("random_quadratic_form", "digital"),
-    "PAT, largest": ("pat_largest", "pat"),
-    "no crystal, largest": ("identity_largest", "digital"),
-    "PAT, sigmoid": ("pat_sigmoid", "pat"),
-    "no crystal, sigmoid": ("identity_sigmoid", "digital")}
+results = {answer: {"accuracy": summary(one["accuracy"] for one in final[answer])}
+           for answer in ("pat", "in_silico")}
+for quantity in ("on_model", "restandardised"):
+    results[f"in_silico_{quantity}"] = {
+        "accuracy": summary(one[quantity] for one in final["in_silico"])}
+baselines = {"linear": {"accuracy": tested[0]}, "mlp_as_good": {"accuracy": tested[equal]},
+             "identity": {"accuracy": summary(one["accuracy"] for one in final["identity"])}}
+for (answer, bound, readout), runs in study.items():
+    among = baselines if answer in STAND_INS else results
+    among[f"study_{answer}_{bound}_{readout}"] = {
+        "accuracy": summary(one["accuracy"] for one in runs)}
+silico = final["in_silico"]
+differences = {
+    "pat_over_in_silico": compared(final["pat"], silico),
+    "pat_over_in_silico_restandardised": compared(final["pat"], silico, other="restandardised"),
+    "pat_over_identity": compared(final["pat"], final["identity"])}
+differences |= {f"{question}_{bound}_{readout}": one for question, cells in gains.items()
+                for (bound, readout), one in cells.items()}
 
-# %%
-fig, axes = plt.subplots(1, 3, figsize=(10.5, 3.5), width_ratios=(1.1, 1.1, 1.15))
-for name, side, label, colour, style in (
-        ("pat", "device", "PAT, on the device", "pat", "-"),
-        ("in_silico", "device", "in silico, on the device", "in_silico", "-"),
-        ("in_silico", "model", "in silico, on its own model", "in_silico_on_model", "--"),
-        ("identity", "device", "no crystal (identity)", "digital", ":")):
-    curves = [[row[side] for row in run["history"]] for run in final[name]]
-    figures.plot_band(axes[0], np.arange(1, epochs + 1), curves, label, COLOURS[colour],
-                      linestyle=style)
-axes[0].axhline(tested[0]["mean"], color="#666666", linewidth=0.8, linestyle="-.",
-                label="linear classifier (test)")
-axes[0].set(title=f"a  Validation (n = {n_seeds}, band: 2 s.e.)", xlabel="epoch",
-            ylabel="accuracy", ylim=(0.8, 1), xlim=(0.5, epochs + 0.5))
-axes[0].legend(loc="lower right", fontsize=7)
-both = results | baselines
-figures.plot_accuracies(axes[1], {label: both[name] for label, (name, _) in shown.items()},
-                        [colour for _, colour in shown.values()])
-axes[1].axvline(0.97, color="#999999", linewidth=0.8, linestyle=":")
-axes[1].set(title=f"b  Test (n = {n_seeds}; dotted: paper)")
-predicted = np.concatenate([run["predicted"] for run in final["pat"]])
-_, test_y = loaded(False, n_test)
-figures.plot_confusion(
-    axes[2], confusion_matrix(test_y.repeat(n_seeds), predicted, labels=range(10)), range(10))
-axes[2].set_title(f"c  PAT, all {n_test} test images (%)")
+# %% jupyter={"source_hidden": true}
+def error_axis(axis, low, high):
+    """An axis of errors, logarithmic so that a large one does not flatten the rest."""
+    ticks = [0.5, 1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 50, 80]
+    ticks = [tick for tick in ticks if low <= tick <= high]
+    axis.axes.set(**{f"{axis.axis_name}scale": "log", f"{axis.axis_name}lim": (low, high)})
+    axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.set_minor_locator(plt.NullLocator())
+
+
+def errors(values):
+    return 100 * (1 - np.array(values))
+
+
+def around(*values):
+    return 0.85 * min(map(np.min, values)), 1.18 * max(map(np.max, values))
+
+
+# %% jupyter={"source_hidden": true}
+def panel_a(axes):
+    shown = {"PAT": ("pat", "pat"), "in silico, re-standardised": (
+        "in_silico_restandardised", "in_silico"), "in silico, as deployed": (
+        "in_silico", "in_silico"), "in silico, on its twins": (
+        "in_silico_on_model", "in_silico_on_model"), "no crystals (identity)": (
+        "identity", "digital")}
+    values = [errors((results | baselines)[name]["accuracy"]["values"])
+              for name, _ in shown.values()]
+    for i, (found, (_, colour)) in enumerate(zip(values, shown.values(), strict=True)):
+        axes.plot(found, i + np.linspace(-0.2, 0.2, len(found)), "o", markersize=4,
+                  color=COLOURS[colour], alpha=0.7)
+        axes.plot([found.mean()] * 2, [i - 0.32, i + 0.32], color=COLOURS[colour])
+    axes.axvline(3, color="#999999", linewidth=0.8, linestyle=":")
+    axes.set(title=f"a  Main network (n = {n_seeds}; dotted: paper)", xlabel="test error (%)",
+             yticks=range(len(shown)), yticklabels=list(shown))
+    error_axis(axes.xaxis, *around(*values, [3.0]))
+    axes.invert_yaxis()
+
+
+# %% jupyter={"source_hidden": true}
+STYLES = {"pat": ("o", "pat"), "ideal_crystal": ("^", "in_silico_on_model"),
+          "noisy_identity": ("s", "in_silico"), "identity": ("D", "digital")}
+
+
+def panel_b(axes):
+    for i, (answer, (marker, colour)) in enumerate(STYLES.items()):
+        values = [errors([one["accuracy"] for one in study[answer, *cell]]) for cell in CELLS]
+        style = dict(color=COLOURS[colour], marker=marker, markersize=4)
+        for k, found in enumerate(values):
+            place = k + 0.18 * (i - 1.5)
+            axes.plot([place] * len(found), found, linestyle="", alpha=0.4, **style)
+        axes.plot(np.arange(6) + 0.18 * (i - 1.5), [np.mean(found) for found in values],
+                  linestyle="", label=ANSWERS[answer], **style)
+    axes.axvline(2.5, color="#cccccc", linewidth=0.8)
+    axes.set(title=f"b  What answers (14 x 14 pixels, n = {study_seeds})", ylabel="test error (%)",
+             xticks=range(6), xticklabels=[bound for bound, _ in CELLS],
+             xlabel="linear readout    |    parts, untrained\nway into the range")
+    every = [errors([one["accuracy"] for one in runs]) for case, runs in study.items()
+             if case[0] in STYLES]
+    low, high = around(*every)
+    error_axis(axes.yaxis, low, 1.6 * high)
+    axes.legend(fontsize=6.5, ncol=2, loc="upper center", columnspacing=1, handletextpad=0.2)
+
+
+# %% jupyter={"source_hidden": true}
+def panel_c(axes):
+    means = [errors([tested[width]["values"]]).mean() for width in widths]
+    pat = errors(results["pat"]["accuracy"]["values"])
+    axes.plot([macs[width] for width in widths], means, "o-", color=COLOURS["digital"],
+              markersize=4, label="perceptrons, linear classifier")
+    axes.plot(hybrid_macs, pat.mean(), "o", color=COLOURS["pat"], markersize=6,
+              label="hybrid, PAT")
+    digital = errors(baselines["identity"]["accuracy"]["values"])
+    axes.plot(hybrid_macs, digital.mean(), "D",
+              color=COLOURS["digital"], markersize=5, markerfacecolor="none",
+              label="the same, no crystals")
+    axes.set(title="c  Digital operations", xlabel="multiply-accumulates an image", xscale="log",
+             ylabel="test error (%)")
+    error_axis(axes.yaxis, *around(means, pat, digital))
+    axes.legend(fontsize=7)
+
+
+def panel_d(axes):
+    for i, found in enumerate(less.values()):
+        change = 100 * (np.array(full) - found)
+        axes.plot(change, i + np.linspace(-0.15, 0.15, len(change)), "o", markersize=4,
+                  color=COLOURS["pat"], alpha=0.7)
+        axes.plot([change.mean()] * 2, [i - 0.3, i + 0.3], color=COLOURS["pat"])
+    axes.axvline(0, color="#999999", linewidth=0.8)
+    axes.set(title=f"d  PAT with less (n = {len(fewer)})", yticks=range(len(less)),
+             xlabel="held-out accuracy lost (points)", yticklabels=list(less),
+             ylim=(len(less) - 0.5, -0.5))
+
+
+# %% jupyter={"source_hidden": true}
+fig, axes = plt.subplots(2, 2, figsize=(9.5, 6.6))
+for panel, place in zip((panel_a, panel_b, panel_c, panel_d), axes.flat, strict=True):
+    panel(place)
 figures.save_figure(fig, NAME, "results")
 
 # %%
-spent = (sum(passes for *_, passes in fitted) + sum(spent_by_search)
-         + sum(run["passes"] for run in done))
-write_metrics(NAME, profile, results, paper={"pat": 0.97}, baselines=baselines,
-              cost=cost.read(spent), seeds=range(n_seeds),
-              data={"name": "MNIST, 28 x 28",
-                    "sha256": fetch.FILES["mnist"]["train-images-idx3-ubyte"]},
-              twin=twin_quality, train_accuracy=train_accuracy,
-              learning_rates={name: choice.rate for name, choice in choices.items()},
-              searches={name: choice._asdict() for name, choice in choices.items()},
-              operations=operations, device_passes_per_pat_trial=final["pat"][0]["passes"])
-for path in (kept_results, kept_weights):
-    path.unlink()  # the next run computes anew
+spent = sum(ledger.values())
+all_searches = {f"{part}_{'_'.join(map(str, case))}": choice._asdict()
+                for part, choices in (("main", best), ("study", study_best), ("mlp", {
+                    (width,): choice for width, choice in mlp_best.items()}))
+                for case, choice in choices.items()}
+write_metrics(
+    NAME, profile, results, paper={"pat": 0.97}, baselines=baselines,
+    seeds=range(n_seeds),
+    cost=cost.read(spent) | {"laboratory_s": SHG.pass_time * spent},
+    data={"name": "MNIST, 28 x 28", "sha256": fetch.FILES["mnist"]["train-images-idx3-ubyte"]},
+    twin=twin_quality, noise=noise, paired=differences, n_copies=n_copies, buys=buys,
+    train_accuracy={answer: summary(one["train"] for one in runs)
+                    for answer, runs in final.items()},
+    searches=all_searches,
+    operations={"digital_macs_in_front": front, "hybrid_digital_macs": hybrid_macs,
+                "smallest_mlp_width": equal, "smallest_mlp_macs": macs[equal],
+                "smallest_mlp_is_as_good": bool(as_good),
+                "mlp": [{"width": width, "macs": macs[width], "accuracy": tested[width]}
+                        for width in widths]},
+    device_passes_per_trial={answer: runs[0]["passes"] for answer, runs in final.items()})
+for kept in FILES.values():
+    for path in kept.parent.glob(f"{kept.stem}.*"):
+        path.unlink()  # results, weights and noise: the next run computes anew
+
 
 # %%
+def device_cells(answer):
+    passes = final[answer][0]["passes"]
+    return f"{passes:,} | {passes * SHG.pass_time / 3600:.1f} h"
+
+
+# %%
+DIGITAL = "0 | 0 h"
+both = results | baselines
 as_good_or_tried = f"smallest perceptron {'as good' if as_good else 'tried'}"
-lines = ["| test accuracy, mean ± sd | paper | here | digital MACs an image |",
-         "|---|---|---|---|"]
-for name, label, paper, count in (
-        ("pat", "PAT, on the device", "97 %", hybrid_macs),
-        ("in_silico", "in silico, on the device", "", hybrid_macs),
-        ("in_silico_on_model", "in silico, on its own model", "", ""),
-        ("identity", "digital: same network, no crystal (identity)", "", hybrid_macs),
-        ("squaring", "digital: same network, squaring", "", hybrid_macs),
-        ("random_quadratic_form", "digital: same network, random quadratic forms", "",
-         hybrid_macs + n_channels * 5000),
-        ("pat_largest", "PAT, *largest*: nothing clipped", "", hybrid_macs),
-        ("identity_largest", "digital: the same, no crystal", "", hybrid_macs),
-        ("pat_sigmoid", "PAT, *sigmoid*, no trained readout", "", feed_macs),
-        ("identity_sigmoid", "digital: the same, no crystal", "", feed_macs),
-        ("linear", "digital: the linear layer alone", "about 90 %", macs[0]),
-        ("mlp_as_good", f"digital: {as_good_or_tried}, {equal} hidden units", "", macs[equal])):
-    lines.append(f"| {label} | {paper} | {percent(both[name]['accuracy'])} "
-                 f"| {f'{count:,}' if count else ''} |")
+lines = ["| test accuracy, mean ± sd | paper | here | digital MACs an image | device passes "
+         "a training | laboratory time |", "|---|---|---|---|---|---|"]
+for name, label, paper, count, passes in (
+        ("pat", "**PAT**, on the crystals", "97 %", hybrid_macs, device_cells("pat")),
+        ("in_silico", "in silico, as deployed", "", hybrid_macs, device_cells("in_silico")),
+        ("in_silico_restandardised", "in silico, re-standardised", "", hybrid_macs,
+         device_cells("in_silico")),
+        ("in_silico_on_model", "in silico, on its own twins", "", "", DIGITAL),
+        ("identity", "digital: the same network, no crystals", "", hybrid_macs, DIGITAL),
+        ("linear", "digital: linear classifier", "about 90 %", macs[0], DIGITAL),
+        ("mlp_as_good", f"digital: {as_good_or_tried}, {equal} hidden units", "", macs[equal],
+         DIGITAL)):
+    lines.append(f"| {label} | {paper} | {percent(both[name]['accuracy'], 2)} "
+                 f"| {f'{count:,}' if count else ''} | {passes} |")
 display(Markdown("\n".join(lines)))
+print(f"twins: {ledger['twins']:,} passes; all trainings and searches: {spent:,} passes, "
+      f"{spent * SHG.pass_time / 3600:.1f} h of laboratory time, one crystal after the other")
 
 # %% [markdown]
 # ## What this shows, and what not
 #
-# **The paper's number is reached, and light is not what reaches it.** The hybrid reads 97.3 % of
-# the test digits, a linear classifier 92.7 %. But the very same network with the identity in the
-# crystal's place reads 97.9 %, with squaring or random quadratic forms 98.0 and 98.1 %. What lifts
-# them all above the linear classifier is the way into the shaper's range: 400 numbers that are cut
-# off at 0 and 1 are a hidden layer of 400 hard-limited units. The crystal comes after them, and
-# its noise and its smooth spectra, whose bins brighten and dim mostly together, cost more than its
-# products of controls bring.
-#
-# **Where nothing is clipped, light adds six tenths of a point.** Divided by their largest, the
-# controls keep the digital part nearly linear, and the crystal does better than the identity: 95.6
-# against 94.9 %. (Dividing by the largest is itself no linear operation; hence 94.9 and not
-# 92.7 %.) With a sigmoid in front it is 97.8 % with light and no trained readout at all, 98.0 %
-# without light. Our aim of 98 % is not reached by any variant with light.
-#
-# **Digital operations.** The linear layer in front makes 315,600 multiply-accumulates an image. A
-# perceptron with 60 hidden units, 47,640 of them, reads 97.5 %. In this arrangement the light
-# replaces none. A device with stronger mixing, or a smaller digital part, could; the measure here
-# is how to tell.
-#
-# **PAT against in silico.** One pass deep, with models that leave about one part in a hundred
-# unexplained beyond the noise, PAT wins by two tenths of a point (97.3 against 97.1 %), a small
-# difference beyond two standard errors.
+# Written from the numbers of this run. An advantage is called one where its 95 % interval over
+# seeds excludes zero.
+
+# %%
+def verdict(one):
+    """A paired difference in words."""
+    points = f"{100 * abs(one['difference']):.2f} ± {100 * one['half_interval']:.2f} points"
+    if not one["resolved"]:
+        return f"level within the error ({points})"
+    return f"{'ahead' if one['difference'] > 0 else 'behind'} by {points}"
+
+
+def where(question, sign):
+    """The cells of the study in which a gain is resolved and has this sign, with the gain."""
+    cells = [f"{bound} and {readout} ({100 * one['difference']:+.2f})"
+             for (bound, readout), one in gains[question].items()
+             if one["resolved"] and one["difference"] * sign > 0]
+    return f"in {len(cells)} of {len(CELLS)}" + (": " + ", ".join(cells) if cells else "")
+
+
+# %%
+texts = {name: f"{100 * one['accuracy']['mean']:.2f} %" for name, one in both.items()}
+as_good_text = ("the smallest tried that is as good on held-out images" if as_good
+                else "the largest tried, not as good on held-out images")
+bent = {answer: texts[f"study_{answer}_linear_linear"] for answer in ANSWERS}
+display(Markdown(f"""
+**The number.** Trained by PAT the hybrid reads {texts['pat']} of the test digits (paper:
+97 %), a linear classifier {texts['linear']}. The same network with the identity in the
+crystals' place reads {texts['identity']}; with crystals it is
+{verdict(differences['pat_over_identity'])}.
+
+**When does light compute?** Against the identity with the crystals' own noise, over ways into the
+range and readouts (table above), crystals are resolved ahead {where('light_adds', 1)}; behind
+{where('light_adds', -1)}. Where the way in and the readout are linear, nothing but the crystals
+can bend: there they read {bent['pat']}, ideal ones {bent['ideal_crystal']}, the identity
+{bent['identity']}, random quadratic forms {bent['random_quadratic_form']}. What the crystals'
+noise and errors cost is resolved {where('noise_costs', -1)}.
+
+**Digital operations.** The hybrid makes {hybrid_macs:,} multiply-accumulates an image,
+{front:,} of them in front of the crystals. A perceptron with {equal} hidden units and
+{macs[equal]:,} reads {texts['mlp_as_good']}; it is {as_good_text}.
+
+**PAT against in silico.** Compared with in silico training as deployed PAT is
+{verdict(differences['pat_over_in_silico'])}; compared with the re-standardised one,
+{verdict(differences['pat_over_in_silico_restandardised'])}. It spends
+{final['pat'][0]['passes']:,} passes, in silico training {final['in_silico'][0]['passes']:,}.
+"""))
+
+# %% [markdown]
+# *Said openly*: the test set was read before. An earlier notebook (no random changes, other twins)
+# read 97.3 % with PAT, the clip and the linear readout, 97.8 % with the sigmoid and the untrained
+# readout, and 95.6 % where the controls were divided by their largest. Random changes, twins and
+# schedule were then changed on held-out images; no rate or variant was chosen on the test set.
 #
 # **Differences from the paper.** A simulated device; four copies of one device instead of four
 # settings of one set-up; 28 x 28 pixels, the widths of the layers, the way into the range,
-# readout, optimiser and epochs are ours, because the paper's were not found. Spread and middle of
-# the controls were chosen on validation images with exact gradients of the simulated device.
+# readout, optimiser and epochs are ours, because the paper's were not found.

@@ -57,7 +57,7 @@ from sklearn.metrics import confusion_matrix
 from pnn_utils.datasets import fetch
 from pnn_utils.datasets.images import load_images, random_affine
 from pnn_utils.experiment import grid, results_file, search, sweep
-from pnn_utils.networks import MLP, Oscillating, every_second_pixel, split
+from pnn_utils.networks import MLP, Oscillating, split
 from pnn_utils.report import figures
 from pnn_utils.report.figures import COLOURS, folded_table, percent, save_figure, use_house_style
 from pnn_utils.report.metrics import Cost, summary, write_metrics
@@ -112,11 +112,24 @@ display(Markdown(folded_table(parameter_table(TABLE), "duration", "time_unit")))
 WIDTHS = {"linear": [], "mlp": hidden}
 
 
+def every_second_pixel(images):
+    """Pixels 0, 2, 4, ... of both directions: (rows, 784) -> (rows, 1, 196)."""
+    return images.reshape(-1, 28, 28)[:, ::2, ::2].reshape(len(images), 1, 196)
+
+
+class Thinned(MLP):
+    """A perceptron that sees these pixels only."""
+
+    def forward(self, x):
+        return super().forward(every_second_pixel(x).flatten(1))
+
+
+# %%
 def built(kind, seed):
     """A network before training and the devices in it, of which a digital one has none."""
     generator = torch.Generator().manual_seed(seed)
     if kind in WIDTHS:
-        return MLP([196, *WIDTHS[kind], 10], generator, every_second_pixel), []
+        return Thinned([196, *WIDTHS[kind], 10], generator), []
     sizes = (196, 196), (206, 10)
     devices = [Oscillators(ideal=True, n_oscillators=n, n_read=read) for n, read in sizes]
     models = [OscillatorModel(n, read) for n, read in sizes]

@@ -52,6 +52,7 @@ jobs = 1  # processes, of up to a gigabyte each; full: 2
 
 # %%
 import json
+import math
 import warnings
 
 import numpy as np
@@ -63,9 +64,9 @@ from torch.nn.functional import cosine_similarity, cross_entropy
 
 from pnn_utils import files
 from pnn_utils.datasets import fetch
-from pnn_utils.datasets.images import load_images, random_flip, random_shift
+from pnn_utils.datasets.images import load_images
 from pnn_utils.experiment import Choice, grid, results_file, search, sweep
-from pnn_utils.networks import MLP, Oscillating, split, tiles
+from pnn_utils.networks import MLP, Oscillating, split
 from pnn_utils.report import figures
 from pnn_utils.report.figures import COLOURS, folded_table, percent, save_figure, use_house_style
 from pnn_utils.report.metrics import Cost, summary, write_metrics
@@ -112,6 +113,11 @@ SIZES = (100, 100), (1610, 10)  # oscillators, and how many of them are read
 BOUND, FACTOR = 0.8, 2.0  # of couplings and drives at the start; of the logits
 
 
+def tiles(images):
+    """The sixteen 7 x 7 tiles, row by row: (rows, 784) -> (rows, 16, 49)."""
+    return images.reshape(-1, 4, 7, 4, 7).transpose(2, 3).reshape(len(images), 16, 49)
+
+
 def plain_model(device):
     """The equation without the device's imperfections."""
     return OscillatorModel(device.input_dim, device.output_dim)
@@ -152,6 +158,25 @@ def loaded(train, chosen=ALL):
 def drawn(seed, n, part):
     """A part of the first n training images, in an order drawn by `seed`."""
     return loaded(True, torch.randperm(n, generator=torch.Generator().manual_seed(seed))[part])
+
+
+# %%
+def random_flip(images, generator):
+    """Mirror half of the images, chosen at random, left to right."""
+    side = math.isqrt(images.shape[1])
+    chosen = torch.rand(len(images), 1, generator=generator) < 0.5
+    mirrored = images.reshape(-1, side, side).flip(2).reshape(images.shape)
+    return torch.where(chosen, mirrored, images)
+
+
+def random_shift(images, generator, pixels=1):
+    """Move each image by whole pixels, up to `pixels` any way, zeros from outside."""
+    rows, side = len(images), math.isqrt(images.shape[1])
+    framed = torch.nn.functional.pad(images.reshape(-1, side, side), (pixels,) * 4)
+    down, right = torch.randint(2 * pixels + 1, (2, rows, 1), generator=generator)
+    places, row = torch.arange(side), torch.arange(rows)[:, None, None]
+    moved = framed[row, (places + down)[:, :, None], (places + right)[:, None, :]]
+    return moved.reshape(images.shape)
 
 
 def flipped_and_moved(images, generator):

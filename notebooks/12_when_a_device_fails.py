@@ -28,6 +28,7 @@
 # %%
 import contextlib
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ from pnn_utils.networks import signal_like_controls, spectral_chain
 from pnn_utils.report import figures
 from pnn_utils.report.figures import COLOURS
 from pnn_utils.report.metrics import Cost, summary, write_metrics
-from pnn_utils.systems.instrument import Faulty, Instrument, InstrumentError
+from pnn_utils.systems.instrument import Instrument, InstrumentError
 from pnn_utils.training import accuracy_on_device, train
 from pnn_utils.twin import fit_twin, load_twin, save_twin
 
@@ -112,7 +113,45 @@ class Camera:
 
 
 # %% [markdown]
-# `Faulty` fails on purpose, each kind of failure with its own probability a call.
+# `Faulty` fails on purpose. `rates` is each kind's probability a call: `error` (an exception),
+# `hang` (one after `hang_s` seconds), `lost_connection` (until `reconnect` is called),
+# `wrong_shape` (a row is missing), `not_finite` (the readings are NaN), `clipped` (they are
+# `full_scale`). A failing call never reaches the measurement: what does arrive is as without
+# failures.
+
+# %%
+# Kinds of failure, and what is raised; the others return what cannot be a reading.
+FAULTS = {"error": RuntimeError, "hang": RuntimeError, "lost_connection": ConnectionError,
+          "wrong_shape": None, "not_finite": None, "clipped": None}
+
+
+class Faulty:
+    """Make ``measure(x, theta)``, readings of shape (n, output_dim), fail at random."""
+
+    def __init__(self, measure, output_dim, rates, seed=0, hang_s=1.0, full_scale=1.0):
+        self.measure, self.output_dim = measure, output_dim
+        self.hang_s, self.full_scale = hang_s, full_scale
+        self.connected, self._rng = True, np.random.default_rng(seed)
+        self._rates = {**rates, None: 1 - sum(rates.values())}
+        if hasattr(measure, "state_dict"):  # failures are not repeated on resuming
+            self.state_dict, self.load_state_dict = measure.state_dict, measure.load_state_dict
+
+    def reconnect(self):
+        self.connected = True
+
+    def __call__(self, x, theta):
+        if not self.connected:
+            raise ConnectionError("the connection is still lost")
+        kind = self._rng.choice([*self._rates], p=[*self._rates.values()])
+        if kind is None:
+            return self.measure(x, theta)
+        self.connected = kind != "lost_connection"
+        time.sleep(self.hang_s if kind == "hang" else 0)
+        if FAULTS[kind]:
+            raise FAULTS[kind](f"injected failure: {kind}")
+        y = np.full((len(x), self.output_dim), self.full_scale, np.float32)
+        return {"wrong_shape": y[1:], "not_finite": y * np.nan, "clipped": y}[kind]
+
 
 # %%
 def make(rates, seed=3, **settings):

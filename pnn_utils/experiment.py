@@ -17,7 +17,6 @@ import numpy as np
 from joblib import Parallel, delayed, parallel_config
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
-from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
@@ -185,11 +184,3 @@ def linear_classifier():
     """Multinomial logistic regression on standardised inputs; penalty by five-fold validation."""
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
     return GridSearchCV(model, {"logisticregression__C": [0.1, 1.0, 10.0, 100.0]}, cv=5)
-
-
-def small_mlp(seed):
-    """One hidden layer of tanh units on the same; width and penalty by five-fold validation."""
-    network = MLPClassifier(activation="tanh", solver="lbfgs", max_iter=500, random_state=seed)
-    choices = {"mlpclassifier__hidden_layer_sizes": [(10,), (30,)],
-               "mlpclassifier__alpha": [0.01, 0.1, 1.0]}
-    return GridSearchCV(make_pipeline(StandardScaler(), network), choices, cv=5)

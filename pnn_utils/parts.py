@@ -147,11 +147,9 @@ class Pool(torch.nn.Module):
         self.standardise = Standardise(weights.shape[1], live)
         self.factor = torch.nn.Parameter(torch.tensor(1.0))
 
-    def sums(self, readings):
-        return (readings**2 if self.squared else readings) @ self.weights
-
     def forward(self, readings):
-        return self.standardise(self.sums(readings), self.factor)
+        sums = (readings**2 if self.squared else readings) @ self.weights
+        return self.standardise(sums, self.factor)
 
 
 def check_choice(name, value, *known):
@@ -174,13 +172,18 @@ def linear(inputs, outputs, generator, variance=1.0):
     return layer
 
 
-def linears(sizes, generator):
-    """Linear layers from each size to the next, to be run by `through`."""
-    return torch.nn.ModuleList(linear(*pair, generator) for pair in itertools.pairwise(sizes))
+class MLP(torch.nn.Module):
+    """Multilayer perceptron with as many units as `sizes` says; [inputs, classes] is linear."""
 
+    activation = staticmethod(torch.nn.functional.relu)
 
-def through(layers, x, activation):
-    """Send rows through linear layers, with an activation between them."""
-    for layer in layers[:-1]:
-        x = activation(layer(x))
-    return layers[-1](x)
+    def __init__(self, sizes, generator):
+        super().__init__()
+        pairs = itertools.pairwise(sizes)
+        self.layers = torch.nn.ModuleList(linear(*pair, generator) for pair in pairs)
+
+    def forward(self, x):
+        """Return what the last layer gives, shape (rows, classes)."""
+        for layer in self.layers[:-1]:
+            x = self.activation(layer(x))
+        return self.layers[-1](x)

@@ -16,15 +16,16 @@ HELD_OUT = 0.1  # share of the pairs for that error
 READINGS = 4  # of each row, for the noise floor
 
 
-class Perceptron(torch.nn.Module):
+class Perceptron(parts.MLP):
     """The twin that assumes nothing: a multilayer perceptron, its layers `hidden` wide."""
 
+    activation = staticmethod(torch.nn.functional.silu)
+
     def __init__(self, input_dim, param_dim, output_dim, hidden=(256, 256), generator=None):
-        super().__init__()
+        widths = (input_dim + param_dim, *hidden, output_dim)
+        super().__init__(widths, generator)
         self.settings = {"input_dim": input_dim, "param_dim": param_dim, "output_dim": output_dim,
                          "hidden": list(hidden)}
-        widths = (input_dim + param_dim, *hidden, output_dim)
-        self.layers = parts.linears(widths, generator)
         self.controls, self.outputs = (parts.Standardise(widths[end]) for end in (0, -1))
 
     @property
@@ -39,8 +40,7 @@ class Perceptron(torch.nn.Module):
     def forward(self, x, theta):
         """Return the predicted reading, shape (n, output_dim), in the device's output unit."""
         controls = self.controls(torch.cat([x, theta], dim=-1)).to(self.layers[0].weight)
-        found = parts.through(self.layers, controls, torch.nn.functional.silu)
-        return found * self.outputs.sd + self.outputs.mean
+        return super().forward(controls) * self.outputs.sd + self.outputs.mean
 
 
 def random_controls(device, n, rng):

@@ -5,16 +5,12 @@ import struct
 import numpy as np
 import pytest
 import torch
+from cells import defined
 
-from pnn_utils.datasets.images import (
-    average_pool,
-    load_images,
-    random_affine,
-    random_flip,
-    random_shift,
-    read_idx,
-)
+from pnn_utils.datasets.images import average_pool, load_images, random_affine, read_idx
 from pnn_utils.datasets.vowels import Tokens, load_tokens, vowel_task
+
+random_flip, random_shift = defined("08_oscillators_fashion_mnist", "random_flip", "random_shift")
 
 
 @pytest.fixture(scope="module")

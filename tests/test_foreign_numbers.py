@@ -122,7 +122,7 @@ NETWORKS = {
     "waveforms": waves,
     "power": lambda device: waves(device, readout="power", shuffle=True, skip=True),
     "hybrid, clip": lambda device: hybrid([device, device]),
-    "hybrid, largest": lambda device: hybrid([device, device], "largest")}
+    "hybrid, linear": lambda device: hybrid([device, device], "linear")}
 
 
 def trained(network, rows=None):
@@ -212,11 +212,11 @@ def test_a_column_that_never_varied_is_sent_to_zero_and_one_row_is_enough():
 
 
 def test_a_blank_image_sends_the_middle_of_every_range_and_finite_gradients():
-    for bound, middle in (("clip", 0.6), ("largest", 0.5)):
+    for bound in ("clip", "linear"):
         network = hybrid([Bench()], bound)
         network.calibrate(task()[0])
         blank = torch.zeros(2, WIDTH)
-        assert network.controls(blank).detach().unique() == pytest.approx(middle)
+        assert network.controls(blank).detach().unique() == pytest.approx(0.6)
         network(blank).sum().backward()
         assert all(torch.isfinite(p.grad).all() for p in network.parameters())
 
@@ -260,7 +260,7 @@ def test_twin_noise_floor_and_gradients_are_the_same_in_any_unit(unit):
 
 def test_a_hybrid_takes_inputs_of_any_size():
     x = task()[0]
-    for bound in ("clip", "largest"):
+    for bound in ("clip", "linear"):
         plain, small = (hybrid([Bench()], bound).controls(size * x) for size in (1, 2.0**-40))
         assert torch.equal(plain, small)
 
@@ -380,7 +380,7 @@ def test_a_range_can_be_inverted_from_end_to_end():
 def test_a_hybrid_drives_each_control_over_its_own_range():
     devices = [Bench(x=(0.0, 1.0), theta=(4.0, 20.0)), Bench(x=FIXED, theta=(-1.0, 0.0))]
     network = Hybrid(devices, list(map(BenchModel, devices)), WIDTH, 2, generator(),
-                     bound="largest")
+                     bound="linear")
     u = network.controls(torch.randn(500, WIDTH, generator=generator(1))).detach()
     low, high = u.amin(0), u.amax(0)
     assert u.shape == (500, 2, 2 * WIDTH)

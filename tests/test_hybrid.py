@@ -25,24 +25,46 @@ def images(n=60):
     return x, x[:, :3].argmax(1)
 
 
-@pytest.mark.parametrize("bound", ["clip", "largest", "sigmoid"])
+@pytest.mark.parametrize("bound", ["clip", "linear", "sigmoid"])
 def test_controls_stay_in_range_and_use_it(bound):
     u = network(bound=bound).controls(5 * images()[0])
     assert u.shape == (60, 2, 100) and u.min() >= 0 and u.max() <= 1
     assert u.std() > 0.1
-    if (
-        bound == "largest"
-    ):  # the largest of each image touches the range's edge, and nothing is cut off
-        assert torch.allclose((u - 0.5).abs().amax((1, 2)), torch.tensor(0.5))
+
+
+def test_the_linear_way_in_is_linear_and_clips_next_to_nothing():
+    net = network(bound="linear").eval()
+    x = images()[0]
+    u = net.controls(x)
+    assert ((u == 0) | (u == 1)).float().mean() < 0.005
+    between = net.controls((x + x.flip(0)) / 2)  # further inside than what it lies between
+    free = (u > 0) & (u < 1) & (u.flip(0) > 0) & (u.flip(0) < 1)
+    assert torch.allclose(between[free], ((u + u.flip(0)) / 2)[free], atol=1e-5)
+
+
+@pytest.mark.parametrize("bound", ["clip", "sigmoid"])
+def test_the_other_ways_in_bend(bound):
+    net, x = network(bound=bound), 5 * images()[0]
+    bend = net.controls((x + x.flip(0)) / 2) - (net.controls(x) + net.controls(x.flip(0))) / 2
+    assert bend.std() > 0.01
+
+
+def test_in_training_the_linear_way_in_takes_each_batchs_own_constants():
+    """A bright batch would leave the range of constants measured once."""
+    net, x = network(bound="linear"), images()[0]
+    assert torch.allclose(net.train().controls(x), net.controls(3 * x + 1), atol=1e-4)
+    assert net.eval().controls(3 * x + 1).std() < 0.2  # the last batch's, kept
 
 
 def test_a_brighter_image_gives_the_same_controls_where_the_network_says_so():
-    net = network(bound="largest")
+    net = network(bound="clip")
     assert torch.allclose(net.controls(images()[0]), net.controls(3 * images()[0]), atol=1e-5)
 
 
 @pytest.mark.parametrize("mode", ["pat", "in_silico"])
-@pytest.mark.parametrize("settings", [{}, {"bound": "sigmoid", "readout": "parts"}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"bound": "linear"}, {"bound": "sigmoid", "readout": "parts"}]
+)
 def test_training_learns_and_leaves_the_device_alone(mode, settings):
     net = network(**settings).set_mode(mode)
     history = train(net, *images(), epochs=30, learning_rate=0.02)
@@ -68,7 +90,7 @@ def test_parts_readout_has_one_trained_number():
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"bound": "tanh"}, "bound is 'tanh'; expected one of 'clip', 'largest', 'sigmoid'"),
+        ({"bound": "tanh"}, "bound is 'tanh'; expected one of 'clip', 'linear', 'sigmoid'"),
         ({"readout": "mean"}, "readout is 'mean'; expected one of 'linear', 'parts'"),
         ({"mode": "fast"}, "mode must be one of 'pat', 'in_silico', 'device', got 'fast'"),
     ],

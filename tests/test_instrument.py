@@ -11,13 +11,15 @@ import time
 import numpy as np
 import pytest
 import torch
+from cells import defined
 
 from pnn_utils.files import ROOT
 from pnn_utils.pat import PhysicalLayer
-from pnn_utils.systems.instrument import EVENTS, FAULTS, Faulty, Instrument, InstrumentError
+from pnn_utils.systems.instrument import EVENTS, Instrument, InstrumentError
 from pnn_utils.training import train
 
 SIZES = (3, 3, 3)
+FAULTS, Faulty = defined("12_when_a_device_fails", "FAULTS", "Faulty")
 
 
 def product(x, theta):

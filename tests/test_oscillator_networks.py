@@ -2,13 +2,16 @@
 
 import pytest
 import torch
+from cells import defined
 
-from pnn_utils.datasets.images import random_affine, random_flip, random_shift
+from pnn_utils.datasets.images import random_affine
 from pnn_utils.files import WEIGHTS, load_tensors
-from pnn_utils.networks import Oscillating, every_second_pixel, split, tiles
+from pnn_utils.networks import Oscillating, split
 from pnn_utils.systems.oscillators.device import Oscillators
 from pnn_utils.systems.oscillators.model import OscillatorModel
 from pnn_utils.training import train
+
+random_flip, random_shift = defined("08_oscillators_fashion_mnist", "random_flip", "random_shift")
 
 
 def network(mode="in_silico", ideal=True, seed=0, sizes=((16, 16), (256 + 3, 3))):
@@ -35,6 +38,8 @@ def data(n=48):
 
 def test_arrangements_of_pixels():
     image = torch.arange(784.0).view(1, 784)
+    every_second_pixel, = defined("07_oscillators_mnist", "every_second_pixel")
+    tiles, = defined("08_oscillators_fashion_mnist", "tiles")
     assert every_second_pixel(image).flatten()[[0, 1, 2, 14]].tolist() == [0, 2, 4, 56]
     assert tiles(image).shape == (1, 16, 49)
     assert tiles(image)[0, 1, :3].tolist() == [7, 8, 9] and tiles(image)[0, 4, 0] == 7 * 28

@@ -313,6 +313,16 @@ def test_exact_gradients_are_those_of_the_noiseless_device():
     assert torch.autograd.gradcheck(model, leaves)
 
 
+@pytest.mark.parametrize("points", [1, 2, 3])
+def test_the_written_adjoint_of_the_crystal_is_autograds(points):
+    model = ExactSHG(SHG(seed=3, pointing=0.3, points_per_channel=points))
+    controls = torch.tensor(np.random.default_rng(1).uniform(0.05, 0.95, (2, 7, 50)))
+    leaves, g = [row.requires_grad_() for row in controls.unbind()], torch.rand(7, 50).double()
+    expected = torch.autograd.grad(model(*leaves), leaves, g)
+    for found, one in zip(model.pullback(g, None, *leaves), expected, strict=True):
+        assert torch.allclose(found, one, rtol=1e-9, atol=1e-9 * float(one.abs().max()))
+
+
 def test_pointing_moves_the_colours_by_whole_channels():
     controls = np.zeros((1, 100))
     controls[0, 20:80] = np.random.default_rng(4).uniform(0.2, 1, 60)

@@ -1,11 +1,10 @@
-"""MNIST-like image sets from their IDX files, and random changes of training images.
+"""MNIST-like image sets from their IDX files, and a random change of training images.
 
-The changes are drawn anew for each batch, ``augment(images, generator)``, as
-`pnn_utils.training.train` calls it; their images have shape (rows, side**2), pixels row by row.
+It is drawn anew for each batch, ``augment(images, generator)``, as `pnn_utils.training.train`
+calls it; its images have shape (rows, side**2), pixels row by row.
 """
 
 import math
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,10 +14,10 @@ from pnn_utils.datasets import fetch
 
 def read_idx(path):
     """Read an IDX file of unsigned bytes, whose header says the shape; `fetch.path` checked it."""
-    content = Path(path).read_bytes()
-    shape = np.frombuffer(content, ">u4", count=content[3], offset=4)
-    # A copy, because torch wants it writable.
-    return np.frombuffer(content, np.uint8, offset=4 + shape.nbytes).reshape(shape).copy()
+    dimensions = np.fromfile(path, np.uint8, 4)[3]
+    shape = np.fromfile(path, ">u4", dimensions, offset=4)
+    # Once in memory and writable, as torch wants it.
+    return np.fromfile(path, np.uint8, offset=4 + shape.nbytes).reshape(shape)
 
 
 def load_images(name, train=True):
@@ -63,21 +62,3 @@ def random_affine(images, generator, degrees=15.0, shift=0.05, scale=(0.9, 1.1))
     old = images.reshape(rows, 1, side, side)
     grid = torch.nn.functional.affine_grid(matrix.view(rows, 2, 3), old.shape, False)
     return torch.nn.functional.grid_sample(old, grid, align_corners=False).view(rows, -1)
-
-
-def random_flip(images, generator):
-    """Mirror half of the images, chosen at random, left to right."""
-    side = math.isqrt(images.shape[1])
-    chosen = torch.rand(len(images), 1, generator=generator) < 0.5
-    mirrored = images.reshape(-1, side, side).flip(2).reshape(images.shape)
-    return torch.where(chosen, mirrored, images)
-
-
-def random_shift(images, generator, pixels=1):
-    """Move each image by whole pixels, up to `pixels` any way, zeros from outside."""
-    rows, side = len(images), math.isqrt(images.shape[1])
-    framed = torch.nn.functional.pad(images.reshape(-1, side, side), (pixels,) * 4)
-    down, right = torch.randint(2 * pixels + 1, (2, rows, 1), generator=generator)
-    places, row = torch.arange(side), torch.arange(rows)[:, None, None]
-    moved = framed[row, (places + down)[:, :, None], (places + right)[:, None, :]]
-    return moved.reshape(images.shape)

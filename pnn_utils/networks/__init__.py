@@ -8,7 +8,8 @@
 
 # ruff: noqa: F401  what notebooks import from here
 
+from pnn_utils.parts import MLP
+
 from .chain import signal_like_controls, spectral_chain, waveform_chain, waveform_like_controls
 from .hybrid import MIDDLE, SPREAD, Hybrid
-from .mlp import MLP
-from .oscillating import Oscillating, every_second_pixel, split, tiles
+from .oscillating import Oscillating, split

@@ -1,7 +1,5 @@
 """A digital linear layer drives several devices at once (Fig. 4i-l of the paper)."""
 
-import math
-
 import numpy as np
 import torch
 
@@ -10,8 +8,9 @@ from pnn_utils.parts import Into, Pool, Standardise, check_choice, divisor, line
 from pnn_utils.pat import Physical
 from pnn_utils.systems.base import check_whole, ends
 
-# Mean and root mean square deviation of a row's controls, in the range from 0 to 1.
+# Mean and root mean square deviation of clipped controls, in the range from 0 to 1.
 MIDDLE, SPREAD = 0.6, 0.3
+REACH = 3.5  # standard deviations that fill the range from its middle up, where nothing is clipped
 
 
 class Hybrid(Network):
@@ -19,8 +18,8 @@ class Hybrid(Network):
 
     devices, models : as many devices, all with the same dimensions, as differentiable models
     bound : how z = linear(x) comes into the controls' range. "clip": over its root mean square a
-        row, scaled, shifted, clipped. "largest": over its largest number a row, so that none is
-        clipped and the digital part is linear but for a factor a row. "sigmoid": as it says.
+        row, scaled, shifted, clipped. "linear": each control standardised (in training by the
+        batch's constants) and so small that next to none is clipped. "sigmoid": as it says.
     readout : "linear": trainable, of all standardised readings. "parts": a `Pool` of as many equal
         parts as classes.
     """
@@ -34,14 +33,13 @@ class Hybrid(Network):
                              "expected as many, at least one, all of the same dimensions")
         self.split, outputs = devices[0].input_dim, len(devices) * devices[0].output_dim
         check_whole(1, outputs, n_classes=n_classes)
-        check_choice("bound", bound, "clip", "largest", "sigmoid")
+        check_choice("bound", bound, "clip", "linear", "sigmoid")
         check_choice("readout", readout, "linear", "parts")
         ranges = [np.hstack([ends("input_range", d.input_range, d.input_dim),
                              ends("param_range", d.param_range, d.param_dim)]) for d in devices]
         self.bound, self.into = bound, Into(*np.stack(ranges, 1))
-        self.feed = torch.nn.Linear(n_inputs, len(devices) * (self.split + devices[0].param_dim))
-        torch.nn.init.normal_(self.feed.weight, std=1 / math.sqrt(n_inputs), generator=generator)
-        torch.nn.init.zeros_(self.feed.bias)
+        controls = len(devices) * (self.split + devices[0].param_dim)
+        self.feed, self.even = linear(n_inputs, controls, generator), Standardise(controls, True)
         self.layers = torch.nn.ModuleList(
             Physical(device, model, mode) for device, model in zip(devices, models, strict=True))
         if readout == "parts":
@@ -52,15 +50,14 @@ class Hybrid(Network):
 
     def controls(self, x):
         """Return the controls, shape (rows, devices, input_dim + param_dim)."""
-        z = self.feed(x).unflatten(1, (len(self.layers), -1))
+        z = self.feed(x)
         if self.bound == "sigmoid":
             u = torch.sigmoid(2 * z + 1)
-        elif self.bound == "largest":
-            u = (1 + z / divisor(z.abs().amax((1, 2), keepdim=True))) / 2
+        elif self.bound == "linear":
+            u = MIDDLE + (1 - MIDDLE) / REACH * self.even(z)
         else:
-            power = z.square().mean((1, 2), keepdim=True)
-            u = (MIDDLE + SPREAD * z / divisor(power).sqrt()).clamp(0, 1)
-        return self.into(u)
+            u = MIDDLE + SPREAD * z / divisor(z.square().mean(1, keepdim=True)).sqrt()
+        return self.into(u.unflatten(1, (len(self.layers), -1)))  # clips what is outside
 
     def outputs(self, x):
         """Return what all devices gave, shape (rows, devices * output_dim)."""

@@ -20,7 +20,7 @@ class Oscillating(Network):
     class oscillators times a trainable factor.
 
     devices, models : (first, second); the second device reads all and only the class oscillators
-    arrange : (rows, pixels) -> (rows, tiles, pixels of a tile): `every_second_pixel` or `tiles`
+    arrange : a function, (rows, pixels) -> (rows, tiles, pixels of a tile)
     n_pixels : of an image; a tile's fit onto the first device, and what all tiles give beside the
         class oscillators onto the second
     bound : couplings and drives start uniform between -bound and bound, omega_0^2; default:
@@ -59,16 +59,6 @@ class Oscillating(Network):
 
 def _zeros_after(signal, width):
     return torch.nn.functional.pad(signal, (0, width - signal.shape[1]))
-
-
-def every_second_pixel(images):
-    """Pixels 0, 2, 4, ... of both directions: (rows, 784) -> (rows, 1, 196)."""
-    return images.reshape(-1, 28, 28)[:, ::2, ::2].reshape(len(images), 1, 196)
-
-
-def tiles(images):
-    """The sixteen 7 x 7 tiles, row by row: (rows, 784) -> (rows, 16, 49)."""
-    return images.reshape(-1, 4, 7, 4, 7).transpose(2, 3).reshape(len(images), 16, 49)
 
 
 def split(theta, size):

@@ -40,7 +40,8 @@ def run_notebook(source, quick=False, params=PARAMS, folder=files.NOTEBOOKS, **c
     isolate(scratch)
     try:
         papermill.execute_notebook(notebook, executed, values, kernel_name="python3",
-                                   cwd=str(files.ROOT), progress_bar=False)
+                                   cwd=str(files.ROOT), progress_bar=False,
+                                   coalesce_streams=True)  # where one is cut depends on timing
     except papermill.PapermillExecutionError as error:
         error.add_note(f"{source} failed; the notebook as far as it went: {executed}")
         raise
@@ -81,6 +82,9 @@ def isolate(scratch):
         JUPYTER_PREFER_ENV_PATH="1",  # this environment's kernel, not a namesake of the user's
         IPYTHONDIR=str(scratch), MATPLOTLIBRC=os.devnull,
         TQDM_DISABLE="1",  # no progress bars in stored outputs
+        # glibc's malloc gives large arrays back at once, which costs the next one its page faults:
+        # two thirds of a pass through the simulated crystal. Others do not read these.
+        MALLOC_TRIM_THRESHOLD_=str(2**27), MALLOC_MMAP_THRESHOLD_=str(2**25),
         OMP_NUM_THREADS="1")  # sums in BLAS depend on the number of threads
 
 
@@ -91,14 +95,9 @@ def normalise(notebook):
         cell.id = f"cell-{i:03d}"
         cell.metadata = {name: cell.metadata[name] for name in ("jupyter", "tags")
                          if cell.metadata.get(name)}  # what the source says, or papermill's tag
-        merged = []
-        for output in cell.get("outputs", []):
-            if merged and output.output_type == "stream" and output.name == merged[-1].get("name"):
-                merged[-1].text += output.text  # where a stream is cut depends on timing
-            elif WIDGET not in output.get("data", {}):  # dead without its kernel
-                merged.append(output)
-        if cell.cell_type == "code":
-            cell.outputs = merged
+        if cell.cell_type == "code":  # widgets are dead without their kernel
+            cell.outputs = [output for output in cell.outputs
+                            if WIDGET not in output.get("data", {})]
     return notebook
 
 

@@ -7,7 +7,7 @@
 A real instrument blocks, is slow, and fails now and then. `Instrument` makes its one call a
 device that keeps the contract of `systems.base`: it asks again, a bounded number of times, when a
 call raises, hangs, or returns what cannot be a reading, and reconnects before if the connection
-may be lost. `Faulty` fails on purpose, to see what a training makes of it.
+may be lost.
 """
 
 import math
@@ -169,43 +169,3 @@ class Instrument(PhysicalSystem):
 
     def __getstate__(self):
         return self.__dict__ | {"_thread": None}  # a copy has a thread of its own
-
-
-# Kinds of failure, and what is raised; the others return what cannot be a reading.
-FAULTS = {"error": RuntimeError, "hang": RuntimeError, "lost_connection": ConnectionError,
-          "wrong_shape": None, "not_finite": None, "clipped": None}
-
-
-class Faulty:
-    """Make ``measure(x, theta)``, readings of shape (n, output_dim), fail at random.
-
-    A failing call never reaches the measurement: what does arrive is as without failures. `rates`
-    is each kind's probability a call: error (an exception), hang (one after `hang_s` seconds),
-    lost_connection (ConnectionError until `reconnect` is called), wrong_shape (a row is missing),
-    not_finite (the readings are NaN), clipped (the readings are `full_scale`).
-    """
-
-    def __init__(self, measure, output_dim, rates, seed=0, hang_s=1.0, full_scale=1.0):
-        self.measure, self.output_dim = measure, output_dim
-        self.hang_s, self.full_scale = hang_s, full_scale
-        self.connected, self._rng = True, np.random.default_rng(seed)
-        self._rates = {**rates, None: 1 - sum(rates.values())}
-        if hasattr(measure, "state_dict"):  # failures are not repeated on resuming
-            self.state_dict, self.load_state_dict = measure.state_dict, measure.load_state_dict
-
-    def reconnect(self):
-        """Bring a lost connection back."""
-        self.connected = True
-
-    def __call__(self, x, theta):
-        if not self.connected:
-            raise ConnectionError("the connection is still lost")
-        kind = self._rng.choice([*self._rates], p=[*self._rates.values()])
-        if kind is None:
-            return self.measure(x, theta)
-        self.connected = kind != "lost_connection"
-        time.sleep(self.hang_s if kind == "hang" else 0)
-        if FAULTS[kind]:
-            raise FAULTS[kind](f"injected failure: {kind}")
-        y = np.full((len(x), self.output_dim), self.full_scale, np.float32)
-        return {"wrong_shape": y[1:], "not_finite": y * np.nan, "clipped": y}[kind]

@@ -67,7 +67,6 @@ class Oscillators(PhysicalSystem):
         # (R_ij + R_ji) / 2 has the sd of R_ij over sqrt(2).
         spread = np.random.default_rng(seed).standard_normal(n_couplings, np.float32)
         self.coupling_errors = np.float32(p.coupling_noise / np.sqrt(2)) * spread
-        self._matrix = None  # memory for the force matrix, used again and again
 
     def respond(self, x, theta):
         """Return the final angles, shape (n, n_read); see `PhysicalSystem.__call__`."""
@@ -84,9 +83,9 @@ class Oscillators(PhysicalSystem):
         """Move the oscillators that are read, in `angles` (n, N), from their start to the end."""
         p, size, n_read = self.parameters, self.input_dim, self.output_dim
         couplings, drives = np.split(theta.astype(angles.dtype, copy=False), [-size])
-        self._matrix = solver.force_matrix(couplings + self.coupling_errors, size, self._matrix)
+        matrix = solver.force_matrix(couplings + self.coupling_errors, size)
         slope, step = 1 + p.nonlinearity, p.duration * p.duration
         # s q obeys the same equation with s times the force.
-        values, *_ = solver.march(angles.dtype.type(slope) * angles, self._matrix, drives,
-                                  slope * step, self.tableau, n_read)
+        values, *_ = solver.march(angles.dtype.type(slope) * angles, matrix, drives, slope * step,
+                                  self.tableau, n_read)
         angles[:, -n_read:] += solver.combine(step * self.tableau.b, values[1:, :, -n_read:])

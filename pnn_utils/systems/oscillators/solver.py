@@ -104,18 +104,12 @@ def pack_gradient(product, gradient):
                     gradient[row + j] = product[i, j] + product[j, i] - diagonal[i] - diagonal[j]
 
 
-def force_matrix(couplings, n_oscillators, out=None):
-    """Return the symmetric A of q'' = A sin q + e, shape (N, N), for (N (N - 1) / 2,) couplings.
-
-    `out`, if of the same dtype, is where to write it: fresh memory of this size costs as much as
-    the work itself.
-    """
-    if out is None or out.dtype != couplings.dtype:
-        out = np.empty((n_oscillators, n_oscillators), couplings.dtype)
-    unpack(couplings, out)
-    np.fill_diagonal(out, 0)
-    np.fill_diagonal(out, -1 - out.sum(1))
-    return out
+def force_matrix(couplings, n_oscillators):
+    """Return the symmetric A of q'' = A sin q + e, shape (N, N), for N (N - 1) / 2 couplings."""
+    matrix = np.zeros((n_oscillators, n_oscillators), couplings.dtype)
+    unpack(couplings, matrix)
+    np.fill_diagonal(matrix, -1 - matrix.sum(1))
+    return matrix
 
 
 def march(start, matrix, drives, step, tableau, n_read, keep=False):
