@@ -8,18 +8,22 @@ Here the transistor stands between the card and the resonator, its source at the
               |                                                |
             ground                                           ground
 
-Small signals pass by its capacitance only (no response at DC). Above a drop the body diode
-conducts, v follows the drive, and the current in L grows until the card's current limit lets v
-droop. Back at rest, that current flows on through the diode: v is clamped a drop below zero. In
-reverse the channel conducts beyond a threshold. With x = t - v over the transistor, t the card's
-terminal and a its amplifier behind (slew rate, settling),
+Small signals pass by its junction's capacitance only (no response at DC), which falls with reverse
+bias. Above a drop the body diode conducts, v follows the drive, and the current in L grows until
+the card's current limit lets v droop. Back at rest, that current flows on through the diode: v is
+clamped a drop below zero. In reverse the channel conducts beyond a threshold. With x = t - v over
+the transistor, t the card's terminal and a its amplifier behind (slew rate, settling),
 
     L di/dt = v - R i,    C dv/dt = -i + I(x) + C_c dx/dt
-    C_o dt/dt = limited((a - t) / R_o) - I(x) - C_c dx/dt
+    C_o dt/dt = I_card - I(x) - C_c dx/dt,    I_card keeps t = a within +-current_limit
+    C_c = coupling / (1 - min(x, 0) / potential)^(1/2)
+    I(x) = (x - drop) / R_d above the drop, (x + threshold) / R_ch below -threshold, else 0
 
-by the trapezoidal rule for L and C, implicit Euler for currents of transistor and card. The
-constants are fitted (`recorded.csv`; notebook 13_real_circuit); voltages alone fix them only up to
-one common impedance.
+by the trapezoidal rule for L and C and implicit Euler for I and I_card, with C_c as it is at the
+start of a step. The rest are straight lines between corners, so that a step is solved exactly,
+without iteration: all currents grow with their voltages, and where the transistor would end beyond
+a corner if it were cut off, there it ends. The constants are fitted (`recorded.csv`; notebook
+13_real_circuit), up to one common impedance, which voltages do not show.
 """
 
 import math
@@ -32,8 +36,8 @@ from pnn_utils.systems.compiled import compiled
 
 TABLE = Path(__file__).with_name("recorded.csv")
 SUBSTEPS = 8  # a microsecond
-NAMES = ("coupling inductance resistance capacitance drop knee diode_resistance threshold "
-         "transconductance output_cap output_resistance current_limit slew settling gain").split()
+NAMES = ("coupling potential inductance resistance capacitance drop diode_resistance threshold "
+         "channel_resistance output_cap current_limit slew settling gain").split()
 REST = 6  # microseconds before the drive in `held`, for readings that start earlier
 BATCH = 100  # shots that one trigger starts
 
@@ -81,50 +85,33 @@ def simulate(p, drive, steps):
     return _simulate(drive, np.array([p[name] for name in NAMES]), steps)
 
 
-@compiled(inline="always")
-def _current(x, drop, knee, resistance, threshold, transconductance):
-    """Current and slope of the transistor: diode with a rounded knee, channel with a square."""
-    z, beyond = min((x - drop) / knee, 30.0), max(-x - threshold, 0.0)
-    e = math.exp(z)
-    above = x - drop if z == 30.0 else knee * math.log1p(e)
-    return (above / resistance - 0.5 * transconductance * beyond * beyond,
-            e / (1.0 + e) / resistance + transconductance * beyond)
-
-
 @compiled()
 def _simulate(drive, p, steps):
-    (c_c, inductance, r, c, drop, knee, r_d, threshold, kp, c_o, r_o, limit, slew, settling,
+    (c_c, potential, inductance, r, c, drop, r_d, threshold, r_ch, c_o, limit, slew, settling,
      gain) = p
     rows, samples = drive.shape
     h, out = 1e-6 / SUBSTEPS, np.zeros((rows, steps * SUBSTEPS + 1))
-    half, share = 0.5 * h / inductance, 1.0 - math.exp(-h / settling)
-    damp = 1.0 + half * r
+    share, per_v = 1.0 - math.exp(-h / settling), 0.5 * h / (inductance + 0.5 * h * r)
     for row in range(rows):
         v = i = t = amplifier = 0.0
         for step in range(steps * SUBSTEPS):
             target = gain * drive[row, step // SUBSTEPS] if step // SUBSTEPS < samples else 0.0
             amplifier += min(max(share * (target - amplifier), -slew * h), slew * h)
-            v_old, t_old, i_free = v, t, (i * (1.0 - half * r) + half * v) / damp
-            t += min(max(amplifier - t, -1.0), 1.0)  # where Newton's method starts
-            for _ in range(40):
-                load, g = _current(t - v, drop, knee, r_d, threshold, kp)
-                q = (amplifier - t) / (r_o * limit)
-                square = q * q
-                power = 1.0 + square * square * square * square
-                root = math.sqrt(math.sqrt(math.sqrt(power)))
-                through = (c_c * (t - t_old - v + v_old)) / h + load
-                of_v = c * (v - v_old) / h + 0.5 * (i + i_free + half / damp * v) - through
-                of_t = c_o * (t - t_old) / h - limit * q / root + through
-                g += c_c / h
-                g_v = c / h + 0.5 * half / damp + g
-                g_t = c_o / h + 1.0 / (r_o * root * power) + g
-                down = 1.0 / (g_v * g_t - g * g)
-                d_v, d_t = (of_v * g_t + g * of_t) * down, (g_v * of_t + g * of_v) * down
-                size = max(abs(d_v), abs(d_t), 1.0)
-                v -= d_v / size
-                t -= d_t / size
-                if max(abs(d_v), abs(d_t)) < 1e-5:
+            i_free = i + per_v * (v - 2.0 * r * i)  # i ends at i_free + per_v * v_end
+            x, g, corner, v_end, end = t - v, 0.0, 0.0, 0.0, 0.0
+            junction = c_c / h / math.sqrt(1.0 + max(-x, 0.0) / potential)
+            for _ in range(2):  # cut off; if that ends beyond a corner, on the line beyond it
+                slope, charge = junction + g, junction * x + g * corner
+                of_v = c / h + 0.5 * per_v + slope
+                rest = c / h * v - 0.5 * (i + i_free) - charge
+                of_t = c_o / h + slope - slope * slope / of_v
+                alone = (c_o / h * t + charge + slope * rest / of_v) / of_t  # without the card
+                card = min(max((amplifier - alone) * of_t, -limit), limit)
+                end = alone + card / of_t
+                v_end = (rest + slope * end) / of_v
+                if -threshold <= end - v_end <= drop:
                     break
-            i = i_free + half / damp * v
+                g, corner = (1.0 / r_d, drop) if end - v_end > drop else (1.0 / r_ch, -threshold)
+            v, t, i = v_end, end, i_free + per_v * v_end
             out[row, step + 1] = v
     return out
