@@ -230,32 +230,37 @@ def stored(fine, start, shot, kind):
             @ binning(shot, records[shot, kind][1].shape[-1]).T)
 
 
-def align(fine, y, shot, kind):
-    """The start that fits readings (shots, stored) best: a coarse search, then Gauss-Newton."""
-    coarse = np.arange(0.25, 6.5, 0.25)
-    error = [np.sum((stored(fine, s, shot, kind) - y) ** 2) for s in coarse]
-    start = coarse[np.argmin(error)]
+def align(fine, y, shot, kind, start=None):
+    """The start that fits readings (shots, stored) best: Gauss-Newton, first a coarse search."""
+    if start is None:
+        coarse = np.arange(0.25, 6.5, 0.25)
+        error = [np.sum((stored(fine, s, shot, kind) - y) ** 2) for s in coarse]
+        start = coarse[np.argmin(error)]
     for _ in range(3):
-        ahead, back = (stored(fine, start + e, shot, kind) for e in (0.1, -0.1))
-        slope = (ahead - back) / 0.2
-        step = np.sum((y - stored(fine, start, shot, kind)) * slope) / np.sum(slope**2)
+        now, ahead = (stored(fine, start + e, shot, kind) for e in (0, 0.1))
+        slope = (ahead - now) / 0.1
+        step = np.sum((y - now) * slope) / np.sum(slope**2)
         start = np.clip(start + np.clip(step, -0.3, 0.3), 0.1, 7)
     return float(start)
 
 
 # %%
 def run_shots(p, shot, kind, rows):
-    return simulate(p, held(records[shot, kind][0][rows], shot), int(0.7 * shot) + 12)
+    return simulate(p, held(records[shot, kind][0][rows], shot))
 
 
-def predictions(p, sets, most):
-    """Simulated training shots of each set, aligned, and the starts found: two repeats a set."""
+def predictions(p, sets, most, known=None):
+    """Simulated training shots of each set, aligned, and the starts found: two repeats a set.
+
+    known : starts to go on from; without them they are searched for
+    """
     starts, errors = {}, []
     for shot, kind in sets:
         rows = chosen(shot, kind, False, most)
         fine = run_shots(p, shot, kind, rows)
         for repeat, y in enumerate(records[shot, kind][1][:, rows]):
-            starts[shot, kind, repeat] = start = align(fine, y, shot, kind)
+            key = shot, kind, repeat
+            starts[key] = start = align(fine, y, shot, kind, (known or {}).get(key))
             errors.append((stored(fine, start, shot, kind) - y).ravel() / y.size**0.5)
     return starts, errors
 
@@ -264,7 +269,7 @@ def predictions(p, sets, most):
 BOUGHT = {"resistance": 470.0, "capacitance": 1e-10, "coupling": 6e-11, "potential": 0.8,
           "drop": 0.7, "diode_resistance": 5.0, "threshold": 7.0, "channel_resistance": 500.0,
           "output_cap": 1e-9, "current_limit": 0.015, "slew": 1e7, "settling": 3e-7, "gain": 1.0}
-WITHIN = dict.fromkeys(BOUGHT, 20) | {"potential": 100, "gain": 1.05}  # factors, both ways
+WITHIN = dict.fromkeys(BOUGHT, 10) | {"gain": 1.05}  # the bounds, as factors both ways
 preset = vars(make_parameters(TABLE))  # the inductance is chosen: it sets the impedance
 
 # %%
@@ -277,8 +282,11 @@ def fit_physics(sets, **held_fixed):
         return preset | values | held_fixed
 
     def residuals(logarithms):
-        return np.concatenate(predictions(with_values(logarithms), sets, per_set)[1])
+        starts, errors = predictions(with_values(logarithms), sets, per_set, known)
+        known.update(starts)
+        return np.concatenate(errors)
 
+    known = {}
     first, room = (np.log([table[name] for name in free]) for table in (BOUGHT, WITHIN))
     found = least_squares(residuals, first, bounds=(first - room, first + room), x_scale=0.1,
                           max_nfev=evaluations, diff_step=3e-3 / np.abs(first).clip(0.05))
@@ -336,34 +344,35 @@ def black_box(shot, kind):
         return model(test, torch.zeros(len(test), 0)).numpy().astype(float)
 
 # %%
-def physics(p, shot, kind, starts):
-    """Predicted held-out readings of one set, for the start of each repeat."""
+def by_physics(p, starts, shot, kind):
+    """Held-out readings, expected and predicted, for each repeat; also for one start for all."""
     fine = run_shots(p, shot, kind, chosen(shot, kind, True, 200))
-    return [stored(fine, start, shot, kind) for start in starts]
+    y = records[shot, kind][1][:, chosen(shot, kind, True, 200)]
+    common = np.mean([start for (length, _, _), start in starts.items() if length == shot])
+    return {"shift_removed": [(stored(fine, starts[shot, kind, repeat], shot, kind), y[repeat])
+                              for repeat in (0, 1)],
+            "raw": [(stored(fine, common, shot, kind), one) for one in y]}
 
 
-fit, predicted = {}, {}
-boxes = {key: black_box(*key) for key in records}
-for name in (*fitted, "black_box"):
-    scores = {kind: {"raw": [], "shift_removed": []} for kind in KINDS}
-    starts = {} if name == "black_box" else predictions(fitted[name], records, per_set)[0]
-    for shot, kind in records:
-        y = records[shot, kind][1][:, chosen(shot, kind, True, 200)]
-        own = [starts.get((shot, kind, repeat)) for repeat in (0, 1)]
-        common = np.mean([s for (one, _, _), s in starts.items() if one == shot] or 0)
-        if name == "black_box":
-            training = records[shot, kind][1][:, chosen(shot, kind, False, 200)]
-            aligned = y[0], shifted(y[1], shift_between(*training))
-            found = {"raw": (boxes[shot, kind],) * 2, "shift_removed": (boxes[shot, kind],) * 2}
-        else:
-            aligned = y
-            found = {"raw": physics(fitted[name], shot, kind, [common, common]),
-                     "shift_removed": physics(fitted[name], shot, kind, own)}
-        predicted[name, shot, kind] = found["shift_removed"][0]
-        for way, expected in (("raw", y), ("shift_removed", aligned)):
-            scores[kind][way] += [r2(*pair) for pair in zip(found[way], expected, strict=True)]
-    fit[name] = {f"r2{ending}": {kind: float(np.mean(row[way])) for kind, row in scores.items()}
-                 for way, ending in (("shift_removed", ""), ("raw", "_raw"))}
+def by_black_box(shot, kind):
+    """The same; the second repeat is moved onto the first, as training shots say."""
+    found, y = black_box(shot, kind), records[shot, kind][1]
+    shift = shift_between(*y[:, chosen(shot, kind, False, 200)])
+    first, second = y[:, chosen(shot, kind, True, 200)]
+    return {"shift_removed": [(found, first), (found, shifted(second, shift))],
+            "raw": [(found, first), (found, second)]}
+
+
+# %%
+judged_sets = {"black_box": {key: by_black_box(*key) for key in records}}
+for name, p in fitted.items():
+    starts = predictions(p, records, per_set)[0]
+    judged_sets[name] = {key: by_physics(p, starts, *key) for key in records}
+fit = {name: {ending: {kind: float(np.mean([r2(*pair) for shot in SHOTS
+                                            for pair in sets[shot, kind][way]]))
+                       for kind in KINDS}
+              for way, ending in (("shift_removed", "r2"), ("raw", "r2_raw"))}
+       for name, sets in judged_sets.items()}
 
 # %%
 def cells(values):
@@ -396,8 +405,8 @@ for panel, (kind, rows) in zip(axes.ravel(), SHOWN.items(), strict=True):
         y = records[100, kind][1][0, out[row]]
         time = (np.arange(len(y)) + 0.5) * 70 / len(y)
         panel.plot(time, y, color=PALETTE[colour], linewidth=1.6)
-        panel.plot(time, predicted["physics", 100, kind][row], "--", color="black",
-                   linewidth=0.9)
+        shown = judged_sets["physics"][100, kind]["shift_removed"][0][0][row]
+        panel.plot(time, shown, "--", color="black", linewidth=0.9)
     panel.set(title=TITLES[kind], xlabel="time (us)", ylabel="v (V)")
 panel.plot([], [], color="#666666", label="recorded, held out")
 panel.plot([], [], "--", color="black", linewidth=0.9, label="physics")
@@ -556,6 +565,8 @@ ceiling = {kind: row["shift_removed"] for kind, row in repeatability.items()}
 gap = {kind: (1 - r2s["physics"][kind]) / (1 - ceiling[kind]) for kind in KINDS}
 bias = ", ".join(f"{r2s['physics_constant_capacitance'][kind]:.2f} to {r2s['physics'][kind]:.2f}"
                  for kind in KINDS)
+
+# %% jupyter={"source_hidden": true}
 display(Markdown(f"""
 ## What transfers, and what not
 
@@ -572,6 +583,10 @@ of drives that each set is, and says nothing elsewhere.
 **The trigger's shift.** Over the {trigger['sets']} sets of 100-sample shots the readings start
 {trigger['lead_us']:.2f} us before the drive, sd {trigger['sd_us']:.2f} us.
 
+"""))
+
+# %% jupyter={"source_hidden": true}
+display(Markdown(f"""
 **On digits PAT, against the same network without a circuit,
 {verdict('pat_over_identity', 'is better', 'is worse', 'does not differ clearly')}**; against in
 silico training it

@@ -63,14 +63,14 @@ class Recorded(PhysicalSystem):
         p, normal = self.parameters, self._noise.standard_normal
         shift = 1e6 * p.trigger_jitter * normal(-(-len(x) // BATCH)).repeat(BATCH)[:len(x), None]
         start = REST - 1e6 * p.lead + np.clip(shift, -2, 2)
-        y = read(simulate(vars(p), held(x, 100), 80), start + np.arange(self.output_dim))
+        y = read(simulate(vars(p), held(x, 100)), start + np.arange(self.output_dim))
         return y + p.noise * normal(y.shape)
 
 
 def held(x, shot):
-    """Hold the drives by nearest neighbour from 0.3 to 0.9 of a shot of so many samples."""
+    """Hold drives by nearest neighbour from 0.3 to 0.9 of a shot of `shot` samples, rest around."""
     samples = np.linspace(0, x.shape[1] - 1, int(0.6 * shot) + 1).round().astype(int)
-    return np.pad(x[:, samples].astype(np.float64), ((0, 0), (REST, 0)))
+    return np.pad(x[:, samples].astype(np.float64), ((0, 0), (REST, REST + shot // 10)))
 
 
 def read(fine, times):
@@ -80,30 +80,32 @@ def read(fine, times):
     return fine[row, low] * (1 - at + low) + fine[row, low + 1] * (at - low)
 
 
-def simulate(p, drive, steps):
-    """Voltage on C every eighth of a microsecond from rest; p holds `NAMES`, in SI units."""
-    return _simulate(drive, np.array([p[name] for name in NAMES]), steps)
+def simulate(p, drive):
+    """Voltage on C at the ends of all substeps, from rest, (n, SUBSTEPS * microseconds + 1).
+
+    p holds `NAMES`, in SI units; drive (n, microseconds), V.
+    """
+    return _simulate(drive, np.array([p[name] for name in NAMES]))
 
 
 @compiled()
-def _simulate(drive, p, steps):
+def _simulate(drive, p):
     (c_c, potential, inductance, r, c, drop, r_d, threshold, r_ch, c_o, limit, slew, settling,
      gain) = p
-    rows, samples = drive.shape
-    h, out = 1e-6 / SUBSTEPS, np.zeros((rows, steps * SUBSTEPS + 1))
+    h, steps = 1e-6 / SUBSTEPS, SUBSTEPS * drive.shape[1]
+    out = np.zeros((len(drive), steps + 1))
     share, per_v = 1.0 - math.exp(-h / settling), 0.5 * h / (inductance + 0.5 * h * r)
-    for row in range(rows):
+    for row in range(len(drive)):
         v = i = t = amplifier = 0.0
-        for step in range(steps * SUBSTEPS):
-            target = gain * drive[row, step // SUBSTEPS] if step // SUBSTEPS < samples else 0.0
-            amplifier += min(max(share * (target - amplifier), -slew * h), slew * h)
+        for step in range(steps):
+            lacking = gain * drive[row, step // SUBSTEPS] - amplifier
+            amplifier += min(max(share * lacking, -slew * h), slew * h)
             i_free = i + per_v * (v - 2.0 * r * i)  # i ends at i_free + per_v * v_end
             x, g, corner, v_end, end = t - v, 0.0, 0.0, 0.0, 0.0
             junction = c_c / h / math.sqrt(1.0 + max(-x, 0.0) / potential)
             for _ in range(2):  # cut off; if that ends beyond a corner, on the line beyond it
                 slope, charge = junction + g, junction * x + g * corner
-                of_v = c / h + 0.5 * per_v + slope
-                rest = c / h * v - 0.5 * (i + i_free) - charge
+                of_v, rest = c / h + 0.5 * per_v + slope, c / h * v - 0.5 * (i + i_free) - charge
                 of_t = c_o / h + slope - slope * slope / of_v
                 alone = (c_o / h * t + charge + slope * rest / of_v) / of_t  # without the card
                 card = min(max((amplifier - alone) * of_t, -limit), limit)
