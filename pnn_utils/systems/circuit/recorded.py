@@ -68,7 +68,7 @@ class Recorded(PhysicalSystem):
 
 
 def held(x, shot):
-    """Hold drives by nearest neighbour from 0.3 to 0.9 of a shot of `shot` samples, rest around."""
+    """Hold drives by nearest neighbour from 0.3 to 0.9 of `shot` samples, with rests around."""
     samples = np.linspace(0, x.shape[1] - 1, int(0.6 * shot) + 1).round().astype(int)
     return np.pad(x[:, samples].astype(np.float64), ((0, 0), (REST, REST + shot // 10)))
 
