@@ -199,7 +199,8 @@ figures.save_figure(fig, NAME, "network")
 #
 # - **PAT**: crystals forward, their twins backward.
 # - **in silico**: the twins both ways; *as deployed* on the crystals, and *re-standardised*, the
-#   200 constants of the readout measured anew there.
+#   constants of the readout's 200 charges moved such that each has, standardised, the mean and
+#   spread on the crystals that it has on the twins.
 # - **stand-ins** for the crystals, digital functions of the controls of neighbouring channels, $x$
 #   and $\theta$: the identity $(x+\theta)/2$, squaring $((x+\theta)/2)^2$, and random quadratic
 #   forms, the squares of 50 random combinations of the 100 controls.
@@ -332,7 +333,8 @@ def trial(final=False, **point):
         if final:
             result["on_model"] = judged(accuracy_on_model, network, *sets["accuracy"], side)
         before = devices.passes
-        methods.restandardise(network, pixels(x[:CALIBRATION], side))
+        rows = pixels(x[:CALIBRATION], side)
+        methods.match(network, methods.moments(network, rows, "in_silico"), rows)
         passes += devices.passes - before
         again = {name: judged(judge, network, *rows, side) for name, rows in sets.items()}
         result |= {"valid": again["valid"], "restandardised": again.get("accuracy")}
@@ -826,7 +828,10 @@ noise and errors cost is resolved {where('noise_costs', -1)}.
 # *Said openly*: the test set was read before. An earlier notebook (no random changes, other twins)
 # read 97.3 % with PAT, the clip and the linear readout, 97.8 % with the sigmoid and the untrained
 # readout, and 95.6 % where the controls were divided by their largest. Random changes, twins and
-# schedule were then changed on held-out images; no rate or variant was chosen on the test set.
+# schedule were then changed on held-out images; no rate or variant was chosen on the test set. In
+# a run of this notebook that was stopped, where PAT had read 98.4 %, in silico training had been
+# re-standardised by constants measured anew, which lowers it (98 to 96 %); it was wronged by that,
+# and has been trained and searched again with constants that are moved.
 #
 # **Differences from the paper.** A simulated device; four copies of one device instead of four
 # settings of one set-up; 28 x 28 pixels, the widths of the layers, the way into the range,

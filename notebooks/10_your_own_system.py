@@ -301,31 +301,8 @@ def network_on(device, twin, seed, weights):
 # %% [markdown]
 # A network standardises readings with constants. In silico training has them from the start; on
 # the device they are *matched* afterwards, here and after every change: moved so that each layer
-# sees the mean and spread that it was trained with. That costs one pass a layer and row.
-
-# %%
-@torch.no_grad()
-def moments(network, x, mode):
-    """Mean and sd of the readings and of the pooled sums, as this mode gives them."""
-    states = network.set_mode(mode).states(x)
-    return [(y.mean(0), y.std(0)) for y in (*states[:-1], network.readout.sums(states[-1]))]
-
-
-@torch.no_grad()
-def match(network, trained_with, x):
-    parts, signal = [*network.standardise[1:], network.readout.standardise], x
-    for n, layer in enumerate(network.set_mode("device").layers):
-        signal = layer(network.controls(n, signal, x))
-        last = n + 1 == len(network.layers)
-        move(parts[n], *trained_with[n], network.readout.sums(signal) if last else signal)
-    return network
-
-
-def move(part, mean, sd, values):
-    ratio = values.std(0) / sd
-    part.mean.copy_(values.mean(0) - ratio * (mean - part.mean))
-    part.sd.mul_(ratio)
-
+# sees the mean and spread that it was trained with (`methods.match`). That costs one pass a layer
+# and row.
 
 # %%
 METHODS = {"pat": methods.pat, "in_silico": methods.in_silico}
@@ -347,7 +324,7 @@ def at_rest(name, method, seed, rate, final):
               "train": accuracy_on_device(network, x, y),
               "on_model": accuracy_on_model(network, *scored)}
     if method == "in_silico":
-        match(network, moments(network, x, "in_silico"), x)
+        methods.match(network, methods.moments(network, x, "in_silico"), x)
         found["matched"] = accuracy_on_device(network, *scored)
     return found | {"passes": device.passes}
 
@@ -406,8 +383,8 @@ def carried_over(name, method, seed, device, twin, x):
     """Weights as trained at rest, and their network on the changed device, constants matched."""
     weights, _ = files.load_tensors(kept(name, seed, f"{method}-{best[name, method].rate}"))
     friday = network_on(make(name, seed, noise=2), twin, seed, weights)
-    trained_with = moments(friday, x, "device" if method == "pat" else "in_silico")
-    return weights, match(network_on(device, twin, seed, weights), trained_with, x)
+    trained_with = methods.moments(friday, x, "device" if method == "pat" else "in_silico")
+    return weights, methods.match(network_on(device, twin, seed, weights), trained_with, x)
 
 
 # %%
@@ -434,7 +411,7 @@ def changed(name, method, seed, rate, final, step):
         lambda model: network_on(device, model, seed, matched), twin, device, x, y, seed=seed,
         epochs=more_epochs, learning_rate=rate, batch_size=BATCH)
     if method == "in_silico":
-        match(network, moments(network, x, "in_silico"), x)
+        methods.match(network, methods.moments(network, x, "in_silico"), x)
     found = {"to_train": device.passes, "trained": accuracy_on_device(network, *scored)}
     if final:
         found |= compared(device, twin, seed, weights, matched, scored, x)

@@ -27,7 +27,8 @@ SWEEPS = RESULTS / "data" / "sweeps"  # of sweeps under way; not committed
 FIGURES = RESULTS / "figures"
 
 # Optional programs, and the Debian package of each.
-PROGRAMS = {"ngspice": "ngspice", "chromium": "chromium", "chromedriver": "chromium-driver"}
+PROGRAMS = {"ngspice": "ngspice", "chromium": "chromium", "chromedriver": "chromium-driver",
+            "pulseaudio": "pulseaudio", "parec": "pulseaudio-utils"}
 
 KEY = "pnn_utils"  # one key: safetensors writes several in an order that changes from run to run
 

@@ -102,9 +102,64 @@ def refitted(start, twin, device, x, y, *, seed, epochs, checkpoint=None, **sche
 
 
 def restandardise(network, x):
-    """Measure a trained network's constants anew on the device, one pass a layer and row."""
+    """Measure a trained network's constants anew on the device, one pass a layer and row.
+
+    For constants of the training batch (``live``). Others, to which the network has adapted, lose
+    by it: see `match`.
+    """
     network.set_mode("device").calibrate(x)
     return network
+
+
+@torch.no_grad()
+def moments(network, x, mode):
+    """Return mean and sd of what each `Standardise` of a network sees, for rows x in this mode."""
+    seen = {}
+    _watched(network.set_mode(mode), x,
+             lambda part, values: seen.setdefault(part, _moments(part, values)))
+    return list(seen.values())
+
+
+@torch.no_grad()
+def match(network, trained_with, x):
+    """Move a trained network's constants so that its parts see on the device what they knew.
+
+    Each part gives there, for the rows x, the mean and sd that it gave where it was trained, with
+    the `moments` `trained_with`. One pass a layer and row.
+    """
+    waiting, moved = iter(trained_with), set()
+
+    def move(part, values):
+        if part not in moved:
+            moved.add(part)
+            (mean, sd), (here, spread) = next(waiting), _moments(part, values)
+            if not torch.equal(mean, here):  # equal: of the network's input
+                ratio = torch.where(sd > 0, spread / sd, 1)
+                part.mean.copy_(here - ratio * (mean - part.mean))
+                part.sd.mul_(ratio)
+
+    _watched(network.set_mode("device"), x, move)
+    return network
+
+
+def _watched(network, x, watch):
+    """Run a network, with ``watch(part, values)`` before each of its parts that standardises."""
+    def hook(part, given):
+        watch(part, given[0])  # a hook that returned something would change what is given
+
+    watched = [part.register_forward_pre_hook(hook) for part in network.modules()
+               if isinstance(part, parts.Standardise)]
+    try:
+        with parts.evaluating(network):
+            network(x)
+    finally:
+        for one in watched:
+            one.remove()
+
+
+def _moments(part, values):
+    over = 0 if part.mean.ndim else ()
+    return values.mean(over), values.std(over)
 
 
 @torch.no_grad()

@@ -204,6 +204,14 @@ def test_jitter_costs_what_the_slope_says():
     assert noise.std() == pytest.approx(jitter * np.sqrt((slope**2).mean()), rel=0.05)
 
 
+def test_shots_of_one_trigger_shift_together():
+    drives = np.repeat(random_drives(1), 7, 0)
+    device = Circuit(ideal=True, trigger_jitter=1e-7, trigger_batch=3)
+    y = device(drives, NONE)
+    assert np.array_equal(y[0:3], y[[2, 0, 1]]) and np.array_equal(y[3:6], y[[5, 3, 4]])
+    assert len(np.unique(y, axis=0)) == 3
+
+
 def test_each_imperfection_changes_the_reading_and_ideal_has_none():
     x = np.random.default_rng(0).uniform(-4, 4, (3, 196))
     base = Circuit(ideal=True)(x, NONE)

@@ -10,35 +10,37 @@ from pnn_utils.systems.circuit.model import NAMES, Ringing, fit_ringing
 from pnn_utils.training import accuracy_on_device, train
 from pnn_utils.twin import judge_twin, load_twin, random_controls, save_twin
 
-GUESS = dict(zip(NAMES, (3.3, 0.033, 0.001, 3.3, 2.1, 0.3, 3.3, 0.7, 0.1, 1.0, 0.0, 1.0, 0.0),
-                 strict=True))
+GUESS = dict(zip(NAMES, (3.3, 0.043, 3.3, 120, 2.1, 0.5, 0.1, 1.0, 0.0), strict=True))
 
 
 def plain(x, constants, substeps):
     """The model's equations in torch, one operation after another: the reference."""
-    inductance, resistance, leak, g1, v1, s1, g2, v2, s2 = constants[:9]
-    gain_in, offset_in, gain_out, offset_out = constants[9:]
+    inductance, resistance, g, k, threshold, voltage, width, gain, offset = constants
     generator = torch.tensor([[-resistance / inductance, -1 / inductance, 1 / inductance],
-                              [1.0, -leak, 0.0],
+                              [1.0, 0.0, 0.0],
                               [0.0, 0.0, 0.0]], dtype=x.dtype)
-    (a, b, e), (f, m, n), _ = torch.linalg.matrix_exp(generator / substeps)
+    (a, b, e), (f, m, n), _ = torch.linalg.matrix_exp(generator / substeps / 2)
     i = v = torch.zeros(len(x), dtype=x.dtype)
     read = []
-    for u in (gain_in * x + offset_in).T:
+    for u in x.T:
         for _ in range(substeps):
             i, v = a * i + b * v + e * u, f * i + m * v + n * u
-            z, y = v - v1, -v - v2
-            p, q = torch.sqrt(z**2 + s1**2), torch.sqrt(y**2 + s2**2)
-            pull = (g1 * (z + p) - g2 * (y + q)) / 2
-            slope = (g1 * (1 + z / p) + g2 * (1 + y / q)) / 2
+            # The root of I = k / 2 (z - I / g)^2, and its slope.
+            root = torch.sqrt(1 + 2 * k / g * (v - threshold).clamp(min=0))
+            pull, slope = k / 2 * ((root - 1) * g / k) ** 2, g * (1 - 1 / root)
+            y = -v - voltage
+            rounded = (y + width).clamp(0, 2 * width)
+            pull = pull - g * (rounded**2 / (4 * width) + (y - width).clamp(min=0))
+            slope = slope + g * rounded / (2 * width)
             v = v - pull / substeps / (1 + slope / substeps / 2)
-        read.append(gain_out * v + offset_out)
+            i, v = a * i + b * v + e * u, f * i + m * v + n * u
+        read.append(gain * v + offset)
     return torch.stack(read, 1)
 
 
-def guessed(samples, substeps, dtype=torch.float64):
+def guessed(samples, substeps):
     twin = Ringing(samples, 0, samples, substeps)
-    twin.constants.copy_(torch.tensor([GUESS[name] for name in NAMES], dtype=dtype) * 1.01)
+    twin.constants.copy_(torch.tensor([GUESS[name] for name in NAMES]) * 1.01)
     return twin
 
 

@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from notebooks.virtual_room.room import Room
 from pnn_utils.systems.base import parameter_table
 from pnn_utils.systems.circuit.device import Circuit
 from pnn_utils.systems.oscillators.device import Oscillators
 from pnn_utils.systems.plate.device import Plate
 from pnn_utils.systems.shg.device import SHG
 
-SYSTEMS = [SHG, Plate, Circuit, Oscillators]
+SYSTEMS = [SHG, Plate, Circuit, Oscillators, Room]
 pytestmark = pytest.mark.parametrize("system", SYSTEMS, ids=lambda s: s.__name__)
 
 

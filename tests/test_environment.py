@@ -71,7 +71,9 @@ def test_pip_install_brings_what_the_package_imports_and_in_the_versions_that_we
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
             imported |= {name.split(".")[0] for name in names}
-    wanted = imported - sys.stdlib_module_names - {"pnn_utils"}
+    extras = project()["optional-dependencies"].values()
+    optional = {Requirement(one).name for extra in extras for one in extra}
+    wanted = imported - sys.stdlib_module_names - {"pnn_utils"} - optional
     declared = {canonicalize_name(one.name): one.specifier
                 for one in map(Requirement, project()["dependencies"])}
     assert set(declared) == {canonicalize_name(PACKAGES.get(name, name)) for name in wanted}

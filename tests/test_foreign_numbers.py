@@ -14,7 +14,7 @@ from pnn_utils.networks import (
 )
 from pnn_utils.parts import Clamp, Standardise, Within
 from pnn_utils.systems.circuit.device import Circuit
-from pnn_utils.systems.circuit.model import NAMES, Ringing
+from pnn_utils.systems.circuit.model import Ringing
 from pnn_utils.systems.oscillators.device import Oscillators
 from pnn_utils.systems.oscillators.model import OscillatorModel
 from pnn_utils.systems.plate.device import Plate
@@ -395,16 +395,15 @@ def test_a_hybrid_drives_each_control_over_its_own_range():
 # --- Every device, every size --------------------------------------------------------------------
 
 def plate_and_twin():
-    device, twin = Plate(samples=12, sample_rate=24e3), Convolution(12, 0, 12)
-    twin.to(torch.get_default_dtype())
+    device = Plate(samples=12, sample_rate=24e3)
     x, theta = random_controls(device, 300, np.random.default_rng(0))
-    return device, fit_twin(device, x, theta, device(x, theta), twin=twin, epochs=2)[0], x, theta
+    return device, Convolution(12, 0, 12).fit(x, device(x, theta)), x, theta
 
 
 def circuit_and_twin():
     device, twin = Circuit(), Ringing(196, 0, 196)
-    guess = (3.3, 0.033, 0.001, 3.3, 2.1, 0.3, 3.3, 0.7, 0.1, 1.0, 0.0, 1.0, 0.0)
-    twin.constants.copy_(torch.tensor(guess, dtype=torch.float64)[:len(NAMES)])
+    guess = (3.3, 0.043, 3.3, 120.0, 2.1, 0.5, 0.1, 1.0, 0.0)
+    twin.constants.copy_(torch.tensor(guess, dtype=torch.float64))
     return device, twin, *random_controls(device, 60, np.random.default_rng(0))
 
 

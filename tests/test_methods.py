@@ -162,6 +162,28 @@ def test_restandardised_readings_have_the_mean_and_spread_of_the_device(twin):
     assert first.mean().abs() < 0.1 and abs(first.std() - 1) < 0.1
 
 
+@pytest.mark.parametrize("gain, offset", [(3.0, 2.0), (0.2, -1.0)])
+def test_matched_constants_undo_what_became_of_the_devices_gain_and_offset(twin, gain, offset):
+    network, _ = trained("in_silico", twin, SHG())
+    x, bent = data()[0], SimpleNamespace(passes=0)
+
+    def device(controls, theta):
+        bent.passes += len(controls)
+        return gain * twin(torch.tensor(controls), torch.tensor(theta)).detach().numpy() + offset
+
+    known = methods.moments(network, x, "in_silico")
+    expected = network.set_mode("in_silico")(x)
+    for layer in network.layers:
+        layer.parts = (device, twin)
+    assert not torch.allclose(network.set_mode("device")(x), expected, atol=0.1)
+    bent.passes = 0
+    matched = methods.match(network, known, x).set_mode("device")
+    assert bent.passes == CALIBRATION
+    torch.testing.assert_close(matched(x), expected, rtol=1e-2, atol=1e-2)
+    again = methods.match(network, methods.moments(network, x, "device"), x)(x)
+    torch.testing.assert_close(again, expected, rtol=1e-2, atol=1e-2)  # nothing to mend
+
+
 def around(low, high, share, rows=40, copies=50):
     """What `controls_around` makes of controls at a share of a range, low to high."""
     low, high = np.broadcast_arrays(np.float32(low), np.float32(high))

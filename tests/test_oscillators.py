@@ -328,6 +328,8 @@ def test_reading_fewer_oscillators_gives_the_last_ones():
     (lambda: Oscillators(n_oscillators=5, n_read=6), "n_read is 6"),
     (lambda: OscillatorModel(4)(torch.zeros(2, 4), torch.zeros(2, 10)), r"shape \(2, 10\)"),
     (lambda: OscillatorModel(4)(torch.zeros(2, 4), torch.zeros(10).double()), "float64"),
+    (lambda: PhysicalLayer(Oscillators(n_oscillators=4), OscillatorModel(4), torch.zeros(10))(
+        torch.zeros(2, 4)).sum().backward(), r"shape \(2, 10\)"),  # a layer without shared=True
 ])
 def test_what_cannot_be_meant_is_refused(call, words):
     with pytest.raises(ValueError, match=words):

@@ -10,7 +10,7 @@ from pnn_utils.parts import Clamp
 from pnn_utils.systems.plate.device import Plate
 from pnn_utils.systems.plate.model import Convolution
 from pnn_utils.training import accuracy, accuracy_on_device, train
-from pnn_utils.twin import fit_twin, judge_twin, load_twin, random_controls, save_twin
+from pnn_utils.twin import load_twin, random_controls, save_twin
 
 SAMPLES = 40
 
@@ -26,10 +26,9 @@ def digits_like(n, seed=0):
     return torch.tensor(x, dtype=torch.float32), torch.tensor(y)
 
 
-def fitted(device, n=1500, epochs=5):
+def fitted(device, n=1500):
     x, theta = random_controls(device, n, np.random.default_rng(0))
-    twin = Convolution(SAMPLES, 0, SAMPLES)
-    return fit_twin(device, x, theta, device(x, theta), twin=twin, epochs=epochs)[0]
+    return Convolution(SAMPLES, 0, SAMPLES).fit(x, device(x, theta))
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +43,7 @@ def network(device, twin, **options):
 @pytest.mark.parametrize("periods", [1, 2, 3])
 def test_convolution_finds_the_kernel_of_an_ideal_plate(periods):
     device = small_plate(ideal=True, periods=periods)
-    twin = fitted(device, 300, 1)
+    twin = fitted(device, 300)
     longer = Plate(samples=SAMPLES * periods, sample_rate=24e3, ideal=True, periods=1)
     answer = longer(np.eye(SAMPLES * periods)[:1], np.zeros(0))[0]
     # Lag k of the kernel is the answer to a click k samples ago, and to the same click one, two
@@ -56,29 +55,25 @@ def test_convolution_finds_the_kernel_of_an_ideal_plate(periods):
     assert np.abs(twin.kernel.numpy() - expected).max() < 1e-5 * np.abs(expected).max()
 
 
-def test_the_correction_explains_part_of_a_strong_nonlinearity():
-    device = small_plate(force_factor_slope=-1.0, sound_noise=1e-4, amplifier_gain=8.0)
-
-    def controls(n, seed):
-        images = np.random.default_rng(seed).random((n, SAMPLES))
-        return waveform_like_controls(device, images, 2, np.random.default_rng(seed + 1))
-
-    pairs, fresh = controls(1500, 0), controls(300, 2)
-    twin, _ = fit_twin(device, *pairs, device(*pairs), twin=Convolution(SAMPLES, 0, SAMPLES),
-                       epochs=20, learning_rate=3e-3)
-    linear, model = (np.median(1 - judge_twin(part, device, *fresh)["r2"])
-                     for part in (twin.linear_part, twin))
-    assert model < 0.7 * linear
+def test_played_once_the_plate_is_a_convolution_within_its_noise():
+    device = small_plate(periods=1)
+    x, theta = random_controls(device, 1000, np.random.default_rng(1))
+    error = fitted(device, 4000)(torch.tensor(x), None).numpy() - device(x, theta)
+    noise = (device(x, theta) - device(x, theta)).std() / 2**0.5
+    assert error.std() == pytest.approx(noise, rel=0.1)
 
 
-def test_convolution_is_shift_invariant_and_starts_linear():
+def test_convolution_is_shift_invariant_and_its_pullback_is_its_adjoint():
     twin = Convolution(SAMPLES, 0, SAMPLES)
     twin.kernel.normal_(generator=torch.Generator().manual_seed(0))
     x = torch.zeros(2, SAMPLES)
     x[0, 5], x[1, 9] = 1, 1
     y = twin(x, None)
-    assert torch.equal(y, twin.linear_part(x, None))
     assert torch.allclose(y[0, :-4], y[1, 4:])
+    x.requires_grad_()
+    grad = torch.rand(2, SAMPLES)
+    expected = torch.autograd.grad(twin(x, None), x, grad)[0]
+    assert torch.allclose(twin.pullback(grad, (True, False), x, None)[0], expected)
 
 
 def test_convolution_file_round_trip_and_refusals(tmp_path, twin):
@@ -129,6 +124,20 @@ def test_only_a_shuffled_network_changes_the_order_of_samples(twin):
         drive = shuffled.controls(0, x, x)
     assert not torch.allclose(drive, expected, atol=1e-6)
     assert torch.allclose(drive.sort(1).values, expected.sort(1).values, atol=1e-6)
+
+
+def test_the_skip_brings_each_pixel_to_the_control_that_its_signal_goes_to(twin):
+    device, (x, _) = small_plate(ideal=True), digits_like(50)
+    net = network(device, twin, shuffle=True, skip=True)
+    net.calibrate(x)
+    with torch.no_grad():
+        # The image as the second layer's signal: scale and skip alike, they double each other.
+        net.standardise[1].load_state_dict(net.standardise[0].state_dict())
+        net.scale.data[:], net.offset.data[:], net.skip.data[:] = 0.1, 0.0, 0.1
+        with_skip = net.controls(1, x, x)
+        net.scale.data[:], net.skip.data[:] = 0.2, 0.0
+        assert torch.allclose(with_skip, net.controls(1, x, x), atol=1e-6)
+        assert not torch.allclose(with_skip, net.controls(0, x, x), atol=1e-2)
 
 
 def test_drives_stay_in_range_and_use_it(twin):

@@ -56,7 +56,8 @@ class Chain(Network):
     squash : the class `Within` or `Clamp`
     standardise : a `Standardise` a layer, of the input and of each reading but the last
     readout : a `Pool`
-    order : a tensor a layer, which element of s_n goes to each control: wiring, not arithmetic
+    order : a tensor a layer, which element of s_n, and of f with it, goes to each control: wiring,
+        not arithmetic
     """
 
     def __init__(self, device, model, scale, offset, theta, squash, standardise, readout, *,
@@ -78,12 +79,10 @@ class Chain(Network):
 
     def controls(self, n, signal, x):
         """Return u_n, (rows, input_dim), from y_(n-1), or x where n is 0, and the input x."""
-        standard = self.standardise[n](signal)
-        if self.order is not None:
-            standard = standard[:, self.order[n]]
-        z = self.scale[n] * standard + self.offset[n]
+        order = slice(None) if self.order is None else self.order[n]
+        z = self.scale[n] * self.standardise[n](signal)[:, order] + self.offset[n]
         if n and self.skip is not None:
-            z = z + self.standardise[0](x, self.skip[n - 1])
+            z = z + self.standardise[0](x, self.skip[n - 1])[:, order]
         return self.squash(z)
 
     def states(self, x):

@@ -82,13 +82,12 @@ class Circuit(PhysicalSystem):
         """Return the measured voltages, shape (n, 196); see `PhysicalSystem.__call__`."""
         p, normal = self.parameters, self._noise.standard_normal
         drive = self._convert(x.astype(np.float64)) * self._gain[0] + self._offset[0]
-        delay = 0.0
-        if p.jitter or p.trigger_jitter:
-            delay = p.jitter * normal(drive.shape) + p.trigger_jitter * normal((len(drive), 1))
+        # Shots of one triggered batch share the shift of its trigger.
+        shifts = normal((-(-len(drive) // p.trigger_batch), 1))
+        late = p.trigger_jitter * shifts.repeat(p.trigger_batch, 0)[:len(drive)]
+        delay = late + p.jitter * normal(drive.shape)
         y = simulate(self._copy, drive, self.substeps, delay) * self._gain[1] + self._offset[1]
-        if p.noise:
-            y += p.noise * normal(y.shape)
-        return self._convert(y)
+        return self._convert(y + p.noise * normal(y.shape))
 
     def _convert(self, voltage):
         """Round to the converter's steps and clip to its range, if it has a resolution."""

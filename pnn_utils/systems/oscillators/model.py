@@ -27,10 +27,6 @@ class OscillatorModel:
         self.param_dim = n_oscillators * (n_oscillators - 1) // 2 + n_oscillators
 
     def __call__(self, x, theta):
-        # Here, because compiled loops check no bounds.
-        if theta.shape != (self.param_dim,) or theta.dtype != x.dtype:
-            raise ValueError(f"theta has shape {tuple(theta.shape)} and dtype {theta.dtype}; "
-                             f"expected ({self.param_dim},), one for the batch, and {x.dtype}")
         return _Release.apply(x, theta, self)
 
     def pullback(self, gradient, needed, x, theta):
@@ -38,6 +34,10 @@ class OscillatorModel:
         return self._back(gradient, needed, *self._run(x, theta, True)[1:])
 
     def _run(self, x, theta, keep):
+        # Here, because compiled loops check no bounds.
+        if theta.shape != (self.param_dim,) or theta.dtype != x.dtype:
+            raise ValueError(f"theta has shape {tuple(theta.shape)} and dtype {theta.dtype}; "
+                             f"expected ({self.param_dim},), one for the batch, and {x.dtype}")
         start, controls = x.detach().numpy(), theta.detach().numpy()
         couplings, drives = np.split(controls, [-self.n_oscillators])
         matrix, step = solver.force_matrix(couplings, self.n_oscillators), self.duration**2

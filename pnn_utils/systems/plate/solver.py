@@ -10,7 +10,7 @@ import numpy as np
 
 from pnn_utils.systems.compiled import compiled
 
-LANES = 16  # waveforms that the inner loop advances together
+LANES = 64  # waveforms that the inner loop advances together
 
 
 def modal(space, p, steps_per_sample):
