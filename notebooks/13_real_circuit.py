@@ -25,11 +25,11 @@
 # **The equations** of the fitted device. Between the card's terminal $t$ and the voltage $v$ that
 # is read stands the transistor, $x=t-v$; behind it a resonator ($L$, $R$ in series, $C$):
 #
-# $$L\,\dot\imath=v-R\,i,\qquad C\,\dot v=-i+I(x)+C_c(x)\,\dot x,\qquad
-# C_o\,\dot t=I_{\text{card}}-I(x)-C_c(x)\,\dot x$$
+# $$L\,\dot\imath=v-R\,i,\qquad C\,\dot v=-i+I(x)+C_c\,\dot x,\qquad
+# C_o\,\dot t=I_{\text{card}}-I(x)-C_c\,\dot x$$
 #
-# in V, A, s. $I(x)$ is a diode forward, a channel beyond a threshold in reverse; the junction's
-# $C_c$ falls with reverse bias; the card's current $I_{\text{card}}$ is limited, and its amplifier
+# in V, A, s. $I(x)$ is a diode forward, a channel beyond a threshold in reverse; the card's
+# current $I_{\text{card}}$ is limited, and its amplifier
 # has a slew rate and a settling time (`pnn_utils.systems.circuit.recorded`).
 
 # %% tags=["parameters"]
@@ -209,7 +209,7 @@ for kind, row in repeatability.items():
 # What has to stand there, read off the recordings:
 #
 # - *Nothing at DC for small signals, but a ring*: the resonator is reached through a capacitance,
-#   the transistor's, which may depend on bias: a row of the table below leaves that out.
+#   the transistor's.
 # - *Positive drive passes less a drop, and back at rest $v$ is clamped a drop below zero while the
 #   coil's current runs out*: a diode between card and resonator, the transistor's body diode.
 # - *A long hold at 10 V droops*: the current in the coil grows until the card gives no more.
@@ -269,20 +269,17 @@ def predictions(p, sets, most, known=None):
 
 
 # What is bought, or typical of such parts and cards; V, A, s.
-BOUGHT = {"resistance": 470.0, "capacitance": 1e-10, "coupling": 6e-11, "potential": 0.8,
+BOUGHT = {"resistance": 470.0, "capacitance": 1e-10, "coupling": 6e-11,
           "drop": 0.7, "diode_resistance": 5.0, "threshold": 7.0, "channel_resistance": 500.0,
           "output_cap": 1e-9, "current_limit": 0.015, "slew": 1e7, "settling": 3e-7, "gain": 1.0}
 WITHIN = dict.fromkeys(BOUGHT, 10) | {"gain": 1.05}  # the bounds, as factors both ways
 preset = vars(make_parameters(TABLE))  # the inductance is chosen: it sets the impedance
 
 # %%
-def fit_physics(sets, **held_fixed):
+def fit_physics(sets):
     """Constants by least squares through the solver, in their logarithms, from what is bought."""
-    free = [name for name in BOUGHT if name not in held_fixed]
-
     def with_values(logarithms):
-        values = dict(zip(free, np.exp(logarithms).tolist(), strict=True))
-        return preset | values | held_fixed
+        return preset | dict(zip(BOUGHT, np.exp(logarithms).tolist(), strict=True))
 
     def residuals(logarithms):
         starts, errors = predictions(with_values(logarithms), sets, per_set, known)
@@ -290,15 +287,14 @@ def fit_physics(sets, **held_fixed):
         return np.concatenate(errors)
 
     known = {}
-    first, room = (np.log([table[name] for name in free]) for table in (BOUGHT, WITHIN))
+    first, room = (np.log([table[name] for name in BOUGHT]) for table in (BOUGHT, WITHIN))
     found = least_squares(residuals, first, bounds=(first - room, first + room), x_scale=0.1,
                           max_nfev=evaluations, diff_step=3e-3 / np.abs(first).clip(0.05))
     return with_values(found.x)
 
 
 fitted = {"physics": fit_physics([*records]),
-          "physics_without_vary1": fit_physics([key for key in records if key[1] != "vary1"]),
-          "physics_constant_capacitance": fit_physics([*records], potential=1e9)}
+          "physics_without_vary1": fit_physics([key for key in records if key[1] != "vary1"])}
 
 # %%
 def at_bound(name, value):
@@ -386,7 +382,6 @@ lines = ["| $R^2$ on held-out shots, mean of three shot lengths and two repeats 
          + " | ".join(KINDS) + " |", "|---" * 5 + "|"]
 for label, name in ((f"physics, {len(BOUGHT)} constants", "physics"),
                     ("the same, fitted without vary1", "physics_without_vary1"),
-                    ("the same, constant capacitance", "physics_constant_capacitance"),
                     ("black box, one a set", "black_box")):
     lines += [f"| {label}, shift removed | {cells(fit[name]['r2'])} |",
               f"| {label}, raw | {cells(fit[name]['r2_raw'])} |"]
@@ -438,25 +433,30 @@ def digits(train, n):
     return torch.from_numpy(average_pool(pixels[:n], 2)), torch.from_numpy(labels[:n])
 
 
+# %%
+def normal(generator, *sds):
+    """Random starting numbers of three layers, for each channel and sample."""
+    return torch.nn.ParameterList(sd * torch.randn(channels, 1, samples, generator=generator)
+                                  for sd, samples in zip(sds, (196, 70, 70), strict=True))
+
+
 class Authors(Network):
     def __init__(self, device, model, drive, generator, mode="device", spread=1.0):
         super().__init__()
         self.centre, self.half = drive
-
-        def normal(*sds):
-            return torch.nn.ParameterList(sd * torch.randn(channels, samples, generator=generator)
-                                          for sd, samples in zip(sds, (196, 70, 70), strict=True))
-
-        self.factors = normal(0.25 * spread, 0.7 * spread, 0.7 * spread)
-        self.offsets, self.weights = normal(0.03, 0.1, 0.1), torch.nn.Parameter(
-            torch.ones(channels))
+        self.factors = normal(generator, 0.25 * spread, 0.7 * spread, 0.7 * spread)
+        self.offsets = normal(generator, 0.03, 0.1, 0.1)
+        self.weights = torch.nn.Parameter(torch.ones(channels))
         self.layers = torch.nn.ModuleList(PhysicalLayer(device, model, torch.zeros(0), mode)
                                           for _ in self.factors)
         self.standardise = torch.nn.ModuleList(Standardise() for _ in self.factors)
 
     def passes(self, images):
-        """Return the drive of each pass, V, (images * channels, 70), and the last result."""
-        signal, drives = images.roll(20, 1)[:, None] - 0.4, []
+        """Return the drive of each pass, V, (channels * images, 70), and the last result.
+
+        A channel's shots stand together, so that an image's channels come with different shifts.
+        """
+        signal, drives = images.roll(20, 1)[None] - 0.4, []
         for n, layer in enumerate(self.layers):
             z = self.factors[n] * signal + self.offsets[n]
             if n == 0:
@@ -467,7 +467,7 @@ class Authors(Network):
 
     def forward(self, images):
         evidence = self.passes(images)[1][..., 1:51].unflatten(2, (10, 5)).sum(3)
-        return (self.weights[:, None] * evidence).sum(1)
+        return (self.weights[:, None, None] * evidence).sum(0)
 
 
 # %%
@@ -657,8 +657,6 @@ kept.unlink()  # the next run computes anew
 r2s = {name: row["r2"] for name, row in fit.items()}
 ceiling = {kind: row["shift_removed"] for kind, row in repeatability.items()}
 gap = {kind: (1 - r2s["physics"][kind]) / (1 - ceiling[kind]) for kind in KINDS}
-bias = ", ".join(f"{r2s['physics_constant_capacitance'][kind]:.2f} to {r2s['physics'][kind]:.2f}"
-                 for kind in KINDS)
 
 # %% jupyter={"source_hidden": true}
 display(Markdown(f"""
@@ -669,8 +667,7 @@ display(Markdown(f"""
 was left out of the fit, {r2s['physics_without_vary1']['vary1']:.3f}. What the physics leaves
 unexplained is {min(gap.values()):.0f} to {max(gap.values()):.0f} times what one repeat leaves of
 the other once their shift is removed: it is no complete description. Constants on their bounds:
-{", ".join(bounded) or "none"}. From a constant to a bias-dependent capacitance $R^2$ goes from
-{bias} ({", ".join(KINDS)}). A black box fitted to each set reaches
+{", ".join(bounded) or "none"}. A black box fitted to each set reaches
 {min(r2s['black_box'].values()):.3f} to {max(r2s['black_box'].values()):.3f}, along the one line
 of drives that each set is, and says nothing elsewhere.
 
@@ -692,6 +689,7 @@ def mean(name, kind="train"):
     return f"{100 * causes[name][kind]['mean']:.1f} %"
 
 
+# %% jupyter={"source_hidden": true}
 display(Markdown(f"""
 **Training.** PAT reads {mean('pat')} of the images that it was trained on (chance: 10 %), and
 {mean('pat', 'valid')} of those held out; the identity {mean('identity')} and
@@ -705,7 +703,10 @@ shift {verdict(gains['pat_without_shift'])}; with drives of ±10 V
 {verdict(differences['pat_over_in_silico'])}; against in silico training whose constants are moved
 to the device's readings {verdict(differences['pat_over_in_silico_restandardised'])}. On its own
 model the network trained in silico reads {percent(everything['in_silico_on_model']['accuracy'])}.
+"""))
 
+# %% jupyter={"source_hidden": true}
+display(Markdown(f"""
 **What does not transfer.** The twin saw {n_pairs:,} pairs of a *simulated* device, while the
 recordings hold no drives like a network's but one fixed context; voltages leave the impedance free
 and do not name the transistor; one circuit on one day was recorded. The authors' seven channels

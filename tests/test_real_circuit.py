@@ -71,14 +71,6 @@ def test_weak_signals_ring_at_the_resonance():
     assert period == pytest.approx(2 * np.pi / damped, rel=0.03)
 
 
-def test_the_junctions_capacitance_falls_with_reverse_bias():
-    # Steps within the cut-off range, from rest: the stronger one passes on a smaller share.
-    p = make_parameters(TABLE)
-    weak, strong = (abs(simulate(vars(p), np.full((1, 5), volts))).max() / -volts
-                    for volts in (-1e-3, -0.9 * p.threshold))
-    assert strong < 0.9 * weak
-
-
 def test_one_trigger_shifts_a_hundred_shots_alike():
     x = np.tile(np.linspace(-10, 10, 70) * (-1) ** np.arange(70), (250, 1))
     y = Circuit.recorded(noise=0.0, noise_seed=1)(x, NONE)
