@@ -29,8 +29,8 @@
 # C_o\,\dot t=I_{\text{card}}-I(x)-C_c\,\dot x$$
 #
 # in V, A, s. $I(x)$ is a diode forward, a channel beyond a threshold in reverse; the card's
-# current $I_{\text{card}}$ is limited, and its amplifier
-# has a slew rate and a settling time (`pnn_utils.systems.circuit.recorded`).
+# current $I_{\text{card}}$ is limited, and its amplifier has a slew
+# rate and a settling time (`pnn_utils.systems.circuit.recorded`).
 
 # %% tags=["parameters"]
 profile = "quick"
@@ -440,6 +440,7 @@ def normal(generator, *sds):
                                   for sd, samples in zip(sds, (196, 70, 70), strict=True))
 
 
+# %%
 class Authors(Network):
     def __init__(self, device, model, drive, generator, mode="device", spread=1.0):
         super().__init__()

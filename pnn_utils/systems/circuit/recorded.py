@@ -8,10 +8,11 @@ Here the transistor stands between the card and the resonator, its source at the
               |                                                |
             ground                                           ground
 
-Small signals pass by its junction's capacitance only (no response at DC). Above a drop the body diode conducts, v follows the drive, and the current in L grows until
-the card's current limit lets v droop. Back at rest, that current flows on through the diode: v is
-clamped a drop below zero. In reverse the channel conducts beyond a threshold. With x = t - v over
-the transistor, t the card's terminal and a its amplifier behind (slew rate, settling),
+Small signals pass by its junction's capacitance only (no response at DC). Above a drop the body
+diode conducts, v follows the drive, and the current in L grows until the card's current limit lets
+v droop. Back at rest, that current flows on through the diode: v is clamped a drop below zero. In
+reverse the channel conducts beyond a threshold. With x = t - v over the transistor, t the card's
+terminal and a its amplifier behind (slew rate, settling),
 
     L di/dt = v - R i,    C dv/dt = -i + I(x) + C_c dx/dt
     C_o dt/dt = I_card - I(x) - C_c dx/dt,    I_card keeps t = a within +-current_limit
@@ -19,12 +20,12 @@ the transistor, t the card's terminal and a its amplifier behind (slew rate, set
 
 by the trapezoidal rule for L and C and implicit Euler for I and I_card. A capacitance that falls
 with reverse bias explains no more of the shots it is fitted to. I and I_card are straight lines
-between corners, so that a step is solved exactly, without iteration: all currents grow with their voltages, and where the transistor would end beyond
-a corner if it were cut off, there it ends. The constants are fitted (`recorded.csv`; notebook
-13_real_circuit), up to one common impedance, which voltages do not show.
+between corners, so that a step is solved exactly, without iteration: all currents grow with their
+voltages, and where the transistor would end beyond a corner if it were cut off, there it ends. The
+constants are fitted (`recorded.csv`; notebook 13_real_circuit), up to one common impedance, which
+voltages do not show.
 """
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -89,14 +90,12 @@ def simulate(p, drive):
 @compiled()
 def _simulate(drive, p):
     c_c, inductance, r, c, drop, r_d, threshold, r_ch, c_o, limit, slew, settling, gain = p
-    h, steps = 1e-6 / SUBSTEPS, SUBSTEPS * drive.shape[1]
-    out = np.zeros((len(drive), steps + 1))
-    share, per_v = 1.0 - math.exp(-h / settling), 0.5 * h / (inductance + 0.5 * h * r)
+    h, out = 1e-6 / SUBSTEPS, np.zeros((len(drive), SUBSTEPS * drive.shape[1] + 1))
+    share, per_v = 1.0 - np.exp(-h / settling), 0.5 * h / (inductance + 0.5 * h * r)
     for row in range(len(drive)):
         v = i = t = amplifier = 0.0
-        for step in range(steps):
-            lacking = gain * drive[row, step // SUBSTEPS] - amplifier
-            amplifier += min(max(share * lacking, -slew * h), slew * h)
+        for step, target in enumerate(np.repeat(gain * drive[row], SUBSTEPS)):
+            amplifier += min(max(share * (target - amplifier), -slew * h), slew * h)
             i_free = i + per_v * (v - 2.0 * r * i)  # i ends at i_free + per_v * v_end
             x, g, corner, v_end, end = t - v, 0.0, 0.0, 0.0, 0.0
             for _ in range(2):  # cut off; if that ends beyond a corner, on the line beyond it
@@ -104,8 +103,7 @@ def _simulate(drive, p):
                 of_v, rest = c / h + 0.5 * per_v + slope, c / h * v - 0.5 * (i + i_free) - charge
                 of_t = c_o / h + slope - slope * slope / of_v
                 alone = (c_o / h * t + charge + slope * rest / of_v) / of_t  # without the card
-                card = min(max((amplifier - alone) * of_t, -limit), limit)
-                end = alone + card / of_t
+                end = alone + min(max((amplifier - alone) * of_t, -limit), limit) / of_t
                 v_end = (rest + slope * end) / of_v
                 if -threshold <= end - v_end <= drop:
                     break
