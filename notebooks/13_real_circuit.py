@@ -435,8 +435,8 @@ def digits(train, n):
 
 # %%
 def normal(generator, *sds):
-    """Random starting numbers of three layers, for each channel and sample."""
-    return torch.nn.ParameterList(sd * torch.randn(channels, 1, samples, generator=generator)
+    """Random starting numbers of three layers."""
+    return torch.nn.ParameterList(sd * torch.randn(channels, samples, generator=generator)
                                   for sd, samples in zip(sds, (196, 70, 70), strict=True))
 
 
@@ -453,11 +453,8 @@ class Authors(Network):
         self.standardise = torch.nn.ModuleList(Standardise() for _ in self.factors)
 
     def passes(self, images):
-        """Return the drive of each pass, V, (channels * images, 70), and the last result.
-
-        A channel's shots stand together, so that an image's channels come with different shifts.
-        """
-        signal, drives = images.roll(20, 1)[None] - 0.4, []
+        """Return the drive of each pass, V, (images * channels, 70), and the last result."""
+        signal, drives = images.roll(20, 1)[:, None] - 0.4, []
         for n, layer in enumerate(self.layers):
             z = self.factors[n] * signal + self.offsets[n]
             if n == 0:
@@ -468,7 +465,7 @@ class Authors(Network):
 
     def forward(self, images):
         evidence = self.passes(images)[1][..., 1:51].unflatten(2, (10, 5)).sum(3)
-        return (self.weights[:, None, None] * evidence).sum(0)
+        return (self.weights[:, None] * evidence).sum(1)
 
 
 # %%
@@ -491,7 +488,7 @@ def drawn(device, n, drive, rng):
     found, generator = [], torch.Generator().manual_seed(int(rng.integers(2**31)))
     with torch.no_grad():
         while sum(map(len, found)) < n:
-            network = Authors(device, None, drive, generator, spread=rng.uniform(0.5, 2))
+            network = Authors(device, None, drive, generator, spread=rng.uniform(0.4, 1.4))
             rows = train_x[rng.integers(len(train_x), size=50)]
             network.calibrate(rows)
             found += network.passes(rows)[0]
