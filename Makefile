@@ -34,6 +34,7 @@ lab: $(ENVIRONMENT)  ## JupyterLab; the .py files open as notebooks too
 
 data: $(ENVIRONMENT)  ## fetch what is missing of the data that the notebooks read
 	python -m pnn_utils.datasets.fetch vowels mnist fashion_mnist
+	python -m pnn_utils.datasets.fetch authors_circuit || echo "without the recordings 13_real_circuit cannot be run; all else can"
 
 bench: $(ENVIRONMENT)  ## timings; fails where one misses what is promised
 	python benchmarks/bench.py

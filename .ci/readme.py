@@ -24,7 +24,8 @@ FIGURES = {"00_tour": "Fig. 1, tour, half-moons",
            "08_oscillators_fashion_mnist": "Authors' Example 2, oscillators, Fashion-MNIST",
            "10_your_own_system": "Your own system, digits",
            "11_your_sound_card": "Your own sound card, digits 0 to 3",
-           "12_when_a_device_fails": "A device that fails"}
+           "12_when_a_device_fails": "A device that fails",
+           "13_real_circuit": "Fig. 4e-h, a device fitted to the authors' circuit, MNIST"}
 # Some notebooks tell their results apart by endings of the methods' names.
 ENDINGS = {"": "", "_authors_tokens": ", the authors' tokens",
            "_talker_disjoint": ", talker-disjoint", "_skip": ", with skip connections (ours)",

@@ -120,7 +120,7 @@ def test_data_sets_outlive_a_rebuild():
     """`dvc repro --force` empties an output's folder before its stage runs, unless told not to."""
     data = [output for _, outputs in stages().values() for output in outputs
             if output.def_path.startswith("data/raw/")]
-    assert len(data) == 3 and all(output.persist for output in data)
+    assert len(data) == 4 and all(output.persist for output in data)
 
 
 def assigned(notebook):

@@ -1,4 +1,4 @@
-"""Fetch the data sets: ``python -m pnn_utils.datasets.fetch [mnist] [fashion_mnist] [vowels]``.
+"""Fetch the data sets: ``python -m pnn_utils.datasets.fetch [mnist] [vowels] ...``.
 
 A data set is a folder ``data/raw/<name>`` of files. ``sources.toml`` says where they can be had,
 after the local folder that the environment variable ``PNN_DATA_MIRROR`` names, and what their

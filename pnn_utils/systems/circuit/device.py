@@ -42,6 +42,7 @@ from pathlib import Path
 import numpy as np
 
 from pnn_utils.systems.base import PhysicalSystem, check_whole, make_parameters
+from pnn_utils.systems.circuit.recorded import Recorded
 from pnn_utils.systems.circuit.solver import simulate
 
 TABLE = Path(__file__).with_name("parameters.csv")
@@ -74,6 +75,8 @@ class Circuit(PhysicalSystem):
         self._copy = manufactured(p, parts)
         self._gain = 1 + p.gain_error * converters.standard_normal(2)  # output, input
         self._offset = p.offset_error * converters.standard_normal(2)
+
+    recorded = Recorded  # the authors' real circuit, another one: ``Circuit.recorded()``
 
     def respond(self, x, theta):
         """Return the measured voltages, shape (n, 196); see `PhysicalSystem.__call__`."""
