@@ -19,11 +19,11 @@ terminal and a its amplifier behind (slew rate, settling),
     I(x) = (x - drop) / R_d above the drop, (x + threshold) / R_ch below -threshold, else 0
 
 by the trapezoidal rule for L and C and implicit Euler for I and I_card. A capacitance that falls
-with reverse bias explains hardly more of the shots it is fitted to. I and I_card are straight lines
-between corners, so that a step is solved exactly, without iteration: all currents grow with their
-voltages, and where the transistor would end beyond a corner if it were cut off, there it ends. The
-constants are fitted (`recorded.csv`; notebook 13_real_circuit), up to one common impedance, which
-voltages do not show.
+with reverse bias explains hardly more of the shots it is fitted to. I and I_card are straight
+lines between corners, so that a step is solved exactly, without iteration: all currents grow with
+their voltages, and where the transistor would end beyond a corner if it were cut off, there it
+ends. The constants are fitted (`recorded.csv`; notebook 13_real_circuit), up to one common
+impedance, which voltages do not show.
 """
 
 from pathlib import Path
