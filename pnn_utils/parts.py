@@ -95,7 +95,7 @@ class Standardise(torch.nn.Module):
         return mean, sd
 
     def forward(self, values, factor=1):
-        live = self.live and self.training
+        live = self.live and self.training and len(values)
         mean, sd = self.measure(values) if live else (self.mean, self.sd)
         return factor * (values - mean) / divisor(sd)
 
