@@ -13,6 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
+from ruamel.yaml import YAML
 
 from pnn_utils import files
 
@@ -35,6 +36,14 @@ def memory(process):
         except psutil.Error:  # it has just ended
             continue
     return total / 1e6
+
+
+def lacking(source):
+    """Return the data folders that a notebook reads, by dvc.yaml, and that are not there."""
+    stages = YAML(typ="safe").load(files.ROOT / "dvc.yaml")["stages"]
+    read = stages["notebook"]["foreach"][source.stem].values()
+    return [path for path in read if path.startswith("data/raw/")
+            and not any((files.ROOT / path).glob("*"))]
 
 
 def run_pinned(source, core, scratch):
@@ -60,7 +69,12 @@ def run_pinned(source, core, scratch):
 def main():
     """Run all notebooks, print what each needed; returns the exit status."""
     free, failed = queue.SimpleQueue(), []
-    sources = sorted(files.SOURCES.glob("[0-9]*.py"))
+    sources = []
+    for source in sorted(files.SOURCES.glob("[0-9]*.py")):
+        if missing := lacking(source):
+            print(f"{source.stem} is left out: without {', '.join(missing)} (make data)")
+        else:
+            sources.append(source)
     for core in cores():
         free.put(core)
 
