@@ -84,7 +84,7 @@ def isolate(scratch):
         TQDM_DISABLE="1",  # no progress bars in stored outputs
         # glibc's malloc gives large arrays back at once, which costs the next one its page faults:
         # two thirds of a pass through the simulated crystal. Others do not read these.
-        MALLOC_TRIM_THRESHOLD_=str(2**27), MALLOC_MMAP_THRESHOLD_=str(2**25),
+        MALLOC_TRIM_THRESHOLD_=str(2**25), MALLOC_MMAP_THRESHOLD_=str(2**22),
         OMP_NUM_THREADS="1")  # sums in BLAS depend on the number of threads
 
 
