@@ -5,6 +5,7 @@ from pathlib import Path
 
 import joblib
 import torch
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm  # the plain bar heeds TQDM_DISABLE, which keeps bars out of outputs
 
 from pnn_utils.files import load_tensors, save_tensors
@@ -51,7 +52,7 @@ def confidence_on_device(network, x, y):
 
 def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=None, validate=None,
           device=None, checkpoint=None, augment=None, late_augment=None, late_epochs=0,
-          clip=math.inf):
+          average_epochs=0, clip=math.inf):
     """Train a network with cross-entropy, Adam and a cosine schedule with linear warm-up.
 
     Returns the history, a dict an epoch: epoch, learning_rate, loss, passes, what `validate` gave.
@@ -68,6 +69,7 @@ def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=No
         If training stops, network and generator are put back to where they started.
     augment, late_augment : ``augment(rows_of_x, generator)`` -> rows, for every batch; the second,
         or none, takes its place in the last `late_epochs` epochs
+    average_epochs : the network ends with its weights' mean over the steps of these last epochs
     clip : largest norm of a step's gradient; a longer one is shortened to it
 
     Raises
@@ -79,9 +81,11 @@ def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=No
     """
     generator = generator or torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
+    average = AveragedModel(network) if average_epochs else torch.nn.Module()
     kept = checkpoint and Checkpoint(
-        checkpoint, network, optimizer, generator, device, x, y, epochs=epochs, clip=clip,
-        learning_rate=learning_rate, batch_size=batch_size, late_epochs=late_epochs)
+        checkpoint, network, optimizer, generator, device, x, y, average, epochs=epochs, clip=clip,
+        learning_rate=learning_rate, batch_size=batch_size, late_epochs=late_epochs,
+        average_epochs=average_epochs)
     history = kept.resume() if kept else []
     n, size = len(x), batch_size or len(x)
     batches = math.ceil(n / size)
@@ -103,7 +107,11 @@ def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=No
                 if clip < math.inf:
                     torch.nn.utils.clip_grad_norm_(network.parameters(), clip)
                 optimizer.step()
+                if epoch >= epochs - average_epochs:
+                    average.update_parameters(network)
                 total += loss.item() * len(rows)
+            if average_epochs and epoch == epochs - 1:
+                network.load_state_dict(average.module.state_dict())
             row = {"epoch": epoch, "learning_rate": rate, "loss": total / n}
             if device is not None:
                 row |= {"passes": device.passes, **getattr(device, "events", {})}
@@ -129,8 +137,9 @@ class Checkpoint:
     part of it: a real device never repeats them.
     """
 
-    def __init__(self, path, network, optimizer, generator, device, x, y, **settings):
+    def __init__(self, path, network, optimizer, generator, device, x, y, average, **settings):
         self.path, self.network, self.optimizer = Path(path), network, optimizer
+        self.average = average  # of the network's weights, or a module without any
         self.generator, self.device = generator, device
         self.weights = {name: value.clone() for name, value in network.state_dict().items()}
         self.seed = generator.get_state()
@@ -142,6 +151,7 @@ class Checkpoint:
     def save(self, history):
         """Write everything that the rest of the run depends on."""
         parts = {"network": self.network.state_dict(), **self.optimizer.state_dict()["state"],
+                 "average": self.average.state_dict(),
                  "random": {"batches": self.generator.get_state(), "rest": torch.get_rng_state()}}
         # Cloned, for a file has no place for a tensor of two names: controls that layers share.
         tensors = {f"{part}:{name}": value.clone() for part, values in parts.items()
@@ -160,6 +170,7 @@ class Checkpoint:
             if other:
                 raise ValueError(f"it belongs to a run with other {', '.join(other)}")
             self.network.load_state_dict(_part(tensors, "network"))
+            self.average.load_state_dict(_part(tensors, "average"))
             optimizer = self.optimizer.state_dict()
             moments = {n: _part(tensors, n) for n in optimizer["param_groups"][0]["params"]}
             self.optimizer.load_state_dict(optimizer | {"state": moments})

@@ -159,10 +159,11 @@ def shaken(rows, generator):
     return rows + 0.1 * torch.randn(rows.shape, generator=generator)
 
 
-@pytest.mark.parametrize("batch_size, augment", [(None, None), (16, None), (16, shaken)])
+@pytest.mark.parametrize("batch_size, augment, average_epochs",
+                         [(None, None, 0), (16, None, 0), (16, shaken, 0), (16, shaken, 5)])
 @pytest.mark.parametrize("same_objects", [False, True])
 def test_resumed_run_equals_the_uninterrupted_one(tmp_path, twin, batch_size, augment,
-                                                  same_objects):
+                                                  average_epochs, same_objects):
     """A new process builds everything anew; a notebook's cell that is run again may not."""
     def build():
         device = SHG(noise_seed=3)
@@ -180,7 +181,7 @@ def test_resumed_run_equals_the_uninterrupted_one(tmp_path, twin, batch_size, au
 
         history = train(net, *data(), epochs=8, learning_rate=0.05, batch_size=batch_size,
                         device=Devices([device]), validate=validate, augment=augment,
-                        checkpoint=checkpoint, generator=generator)
+                        average_epochs=average_epochs, checkpoint=checkpoint, generator=generator)
         return net.state_dict(), history, device.passes
 
     whole, built = run(tmp_path / "a", build()), build()
@@ -325,6 +326,22 @@ def test_the_last_epochs_have_an_augmentation_of_their_own(twin):
     settings["augment"] = noted("again")
     train(network_, x, y, epochs=3, late_epochs=1, **settings)
     assert seen[10:] == ["again"] * 4
+
+
+def test_averaged_weights_are_the_mean_over_the_steps_of_the_last_epochs(twin):
+    """One step an epoch, so that validate sees the weights after each but the last."""
+    def run(average_epochs, seen):
+        net = network(SHG(), twin, "in_silico")
+        train(net, *data(), epochs=6, learning_rate=0.05, average_epochs=average_epochs,
+              validate=lambda net: seen.append(net.scale.detach().clone()) or {})
+        return net.scale.detach()
+
+    plain, seen = [], []
+    last = run(0, plain)
+    averaged = run(3, seen)
+    torch.testing.assert_close(averaged, torch.stack([*plain[3:5], last]).mean(0))
+    assert not torch.allclose(averaged, last, atol=1e-4)
+    assert torch.equal(seen[-1], averaged), "the last row of the history is of what is returned"
 
 
 # --- Networks as users of torch build them ---
