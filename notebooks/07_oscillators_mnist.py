@@ -32,8 +32,8 @@
 #
 # and the angles at $t=0.5$ are the output, a twelfth of the period $2\pi$ of one pendulum that
 # swings a little. The couplings are *active*: the force on $i$ changes along $q_j$ by
-# $J_{ij}\cos q_j$, that on $j$ along $q_i$ by $J_{ij}\cos q_i$, and where these differ no energy has
-# the forces as its gradient; springs would not do. The laboratory time of a pass is the motion
+# $J_{ij}\cos q_j$, that on $j$ along $q_i$ by $J_{ij}\cos q_i$, and where these differ no energy
+# has the forces as its gradient; springs would not do. The laboratory time of a pass is the motion
 # alone: setting the angles and coming to rest again is not in it.
 
 # %% tags=["parameters"]

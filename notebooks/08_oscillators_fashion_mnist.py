@@ -226,6 +226,8 @@ RUNS = {"pat_20_epochs": Run("pat", False, None), "in_silico": Run("in_silico", 
         "pat": Run("pat", False, "pat_20_epochs"),
         "in_silico_fitted": Run("in_silico", True, "in_silico")}
 FIRSTS = {run.mode: name for name, run in RUNS.items() if run.start is None}
+
+# %%
 READERS = {"device": accuracy_on_device, "model": accuracy_on_model}
 
 
@@ -570,26 +572,29 @@ def logits(network, images, readings):
     return network.factor * mean(network.layers[1], hidden)
 
 
+# %%
 @torch.no_grad()
 def read(network):
     """Read all test images on the device, then on the plain model."""
     images, labels = loaded(False, slice(n_test))
-    parts = images.split(1000)
-    result = {}
-    for ending, readings in READINGS.items():
-        device = torch.cat([logits(network, part, readings).argmax(1) for part in parts])
-        result[f"accuracy_{ending}"] = share(device == labels)
-    again = torch.cat([logits(network, part, 1).argmax(1) for part in parts])
-    once = torch.cat([logits(network, part, 1).argmax(1) for part in parts])
-    model = torch.cat([network.set_mode("in_silico")(part).argmax(1) for part in parts])
-    return result | {"on_model": share(model == labels), "label_agreement": share(device == model),
-                     "flips": share(again != once), "predicted": device.tolist()}
+
+    def read_as(answers):
+        return torch.cat([answers(part).argmax(1) for part in images.split(1000)])
+
+    seen = {ending: read_as(lambda part, k=k: logits(network, part, k))
+            for ending, k in READINGS.items()}
+    again = read_as(lambda part: logits(network, part, 1))
+    model = read_as(network.set_mode("in_silico"))
+    return {f"accuracy_{ending}": share(one == labels) for ending, one in seen.items()} | {
+        "flips": share(seen["single_reading"] != again), "on_model": share(model == labels),
+        "label_agreement": share(seen[""] == model), "predicted": seen[""].tolist()}
 
 
 def share(right):
     return float(right.double().mean())
 
 
+# %%
 def evaluated(name, seed):
     devices = two_devices(seed)
     network = built(devices, seed, RUNS[name].mode)
