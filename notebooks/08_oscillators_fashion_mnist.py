@@ -334,6 +334,40 @@ def begun(run, devices, seed):
 
 
 # %% [markdown]
+# ## The true gradient
+#
+# The device is simulated, so its true gradient, without noise, is known. No training sees it; each
+# long one notes, after every epoch, the cosine with it of the gradient that it follows (256
+# training images).
+
+
+# %%
+def gradient(network, models, mode, repeats=1):
+    """dL/dtheta of both networks, of the mean over repeated readings, with these models."""
+    watched = built([layer.parts[0] for layer in network.layers], 0, mode, models)
+    watched.load_state_dict(network.state_dict())
+    images, labels = drawn(0, long_images, slice(256))
+    controls = [layer.theta for layer in watched.layers]
+    found = [torch.autograd.grad(cross_entropy(watched(images), labels), controls)
+             for _ in range(repeats)]
+    return [torch.stack(parts).mean(0) for parts in zip(*found, strict=True)]
+
+
+def with_true(network, models, mode, repeats=1):
+    """Cosines of a gradient with the true one, for the first network and the second."""
+    devices = [layer.parts[0] for layer in network.layers]
+    true = gradient(network, [true_motion(device) for device in devices], "in_silico")
+    return [float(cosine_similarity(mine, one, 0)) for mine, one in
+            zip(gradient(network, models, mode, repeats), true, strict=True)]
+
+
+def cosines(network, devices, seed):
+    """What a training notes after each epoch: cosines of the gradient that it follows."""
+    models = [layer.parts[1] for layer in network.layers]
+    first, second = with_true(network, models, network.mode)
+    return {"cosine_first": first, "cosine_second": second}
+
+# %% [markdown]
 # ## Protocol
 #
 # Written and committed before the test set was read for what it describes.
@@ -481,36 +515,8 @@ display(Markdown("\n".join(lines)))
 # ±0.8 $\omega_0^2$ (standard deviation 0.33 for couplings, 0.46 for drives), and the output factor
 # at 2.
 #
-# The device is simulated, so its true gradient, without noise, is known, though no training sees
-# it. The table gives cosines with it (256 training images) of what each method follows, of PAT's
-# gradient with the noise averaged out, and of PAT's with a perfect model: what noise alone leaves.
-
-
-# %%
-def gradient(network, models, mode, repeats=1):
-    """dL/dtheta of both networks, of the mean over repeated readings, with these models."""
-    watched = built([layer.parts[0] for layer in network.layers], 0, mode, models)
-    watched.load_state_dict(network.state_dict())
-    images, labels = drawn(0, long_images, slice(256))
-    controls = [layer.theta for layer in watched.layers]
-    found = [torch.autograd.grad(cross_entropy(watched(images), labels), controls)
-             for _ in range(repeats)]
-    return [torch.stack(parts).mean(0) for parts in zip(*found, strict=True)]
-
-
-def with_true(network, models, mode, repeats=1):
-    """Cosines of a gradient with the true one, for the first network and the second."""
-    devices = [layer.parts[0] for layer in network.layers]
-    true = gradient(network, [true_motion(device) for device in devices], "in_silico")
-    return [float(cosine_similarity(mine, one, 0)) for mine, one in
-            zip(gradient(network, models, mode, repeats), true, strict=True)]
-
-
-def cosines(network, devices, seed):
-    """What a training notes after each epoch: cosines of the gradient that it follows."""
-    models = [layer.parts[1] for layer in network.layers]
-    first, second = with_true(network, models, network.mode)
-    return {"cosine_first": first, "cosine_second": second}
+# The table gives cosines with the true gradient of what each method follows, of PAT's gradient
+# with the noise averaged out, and of PAT's with a perfect model: what noise alone leaves.
 
 
 # %%

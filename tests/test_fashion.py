@@ -23,10 +23,12 @@ def is_definition(node):
     return isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef)
 
 
-def definitions(**parameters):
+def definitions(until=None, **parameters):
     """What the notebook defines, with changed parameters, without a training or a data set."""
     space = {}
     for cell in jupytext.read(SOURCE).cells:
+        if until and cell.source.startswith(until):
+            break
         if cell.cell_type == "code":
             given = "parameters" in cell.metadata.get("tags", [])
             kept = [node for node in ast.parse(cell.source).body if given or is_definition(node)]
@@ -39,6 +41,7 @@ def in_small(folder):
     """The same with few oscillators, made-up images, and every file in a folder of its own."""
     x = torch.rand(120, 784, generator=torch.Generator().manual_seed(0))
     return definitions(
+        until="if retrain",  # what a training uses has to be defined before it
         SIZES=((49, 2), (42, 10)), BATCH_SIZE=32, CHECKING=slice(-20, None), OTHERS=slice(-20),
         loaded=lambda train, chosen: (x[chosen], x[chosen, :10].argmax(1)), long_images=120,
         n_seeds=2, long_epochs=4, long_rates=[0.005, 0.01, 0.02], scheduler="serial",
