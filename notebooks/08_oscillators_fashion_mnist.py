@@ -20,10 +20,12 @@
 # (PAT). What training in silico gives was not published.
 #
 # **What stands here.** The same task, architecture and gap on a *simulated device*; PAT against in
-# silico training, 20 epochs each, three seeds, each method at the best of three learning rates.
-# These trainings take two hours on two cores and have a command of their own,
-# `make reproduce-long`, which runs this notebook with `retrain = True`. Without it the notebook
-# evaluates the weights that are committed, on the device, and trains a shortened version.
+# silico training, 20 epochs each, three seeds, each method at the best of three learning rates;
+# then 20 epochs more, PAT as before, in silico with a model that is first fitted to readings of
+# the device; and what averaging over readings does. These trainings take about three hours on two
+# cores and have a command of their own, `make reproduce-long`, which runs this notebook with
+# `retrain = True`. Without it the notebook evaluates the weights that are committed, on the
+# device, and trains a shortened version.
 #
 # **The equation.** As in [07_oscillators_mnist](07_oscillators_mnist.ipynb), angles in rad, time
 # in units of $1/\omega_0$, for the model
