@@ -795,7 +795,7 @@ def draw_curves(axes):
     for mode, name in METHODS.items():
         curve = [row["device"] for row in tried[mode][found["best"][mode]]["history"]]
         axes.plot(np.arange(1, len(curve) + 1), curve, color=COLOURS[mode], label=name)
-    axes.set(title="a  Held-out images, on the device (one seed)", xlabel="epoch",
+    axes.set(title="a  Held-out images (one seed)", xlabel="epoch",
              ylabel="accuracy", ylim=(0.75, 0.92))
     axes.legend(fontsize=7, loc="lower right")
 
@@ -808,7 +808,7 @@ def draw_cosines(axes):
                       for one in runs["evaluated", name]]
             axes.plot(np.arange(21, 21 + len(curves[0])), np.mean(curves, 0), style,
                       color=COLOURS[colour], label=f"{METHODS[RUNS[name].mode]}, {part} network")
-    axes.set(title="b  Cosine of the gradient, 20 more epochs", xlabel="epoch", ylim=(0, 1))
+    axes.set(title="b  Cosine, 20 more epochs", xlabel="epoch", ylim=(0, 1))
     axes.legend(fontsize=7, loc="lower left")
 
 
