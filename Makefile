@@ -17,7 +17,7 @@ reproduce: $(ENVIRONMENT)  ## everything from raw data to figures, then every nu
 	rm -rf .venv/committed && mkdir .venv/committed && git archive HEAD data/metrics | tar -x -C .venv/committed
 	rm -f data/metrics/*.json  # what cannot be made must not look reproduced
 	dvc repro --force --keep-going || echo "what is named above could not be made; all else was"
-	python -m pnn_utils.report.metrics compare .venv/committed/data/metrics
+	python .ci/reproduced.py .venv/committed/data/metrics
 
 reproduce-long: data  ## hours: notebook 08 trains its networks again; a stopped run resumes
 	python -m pnn_utils.report.run notebooks/08_oscillators_fashion_mnist.py --set retrain=true

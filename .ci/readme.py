@@ -7,9 +7,10 @@ step.
 import argparse
 import sys
 
+from reproduced import read_metrics
+
 from pnn_utils import files
 from pnn_utils.report.figures import percent
-from pnn_utils.report.metrics import read_metrics
 from pnn_utils.systems.base import parameter_table
 
 # Which figure of the paper each notebook answers to.

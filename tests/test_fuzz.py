@@ -278,9 +278,9 @@ DOORS = {
     "twin.load_twin": door(
         lambda load, content, sizes: at(content, lambda path: load(path, Toy(sizes))).state_dict(),
         examples=150, content=forged(TWIN), sizes=partly(st.just((3, 2, 4)), SIZES)),
-    "report.metrics.read_metrics": door(
+    "reproduced.read_metrics": door(
         lambda read, content: at(content, read), examples=100, content=spoilt_json(METRICS)),
-    "report.metrics.compare": door(
+    "reproduced.compare": door(
         compare, examples=100, old=spoilt_json(METRICS), new=spoilt_json(METRICS)),
     "experiment.sweep": door(
         lambda sweep, content, outcome, scheduler: at(content, lambda path: sweep(
@@ -397,7 +397,8 @@ def test_who_documents_errors_is_a_door_and_fuzzed():
 
 @pytest.mark.parametrize("name", DOORS)
 def test_a_door_answers_with_finite_numbers_or_says_what_is_wrong(name):
-    door, target = DOORS[name], pydoc.locate(f"pnn_utils.{name.split()[0]}")
+    door, path = DOORS[name], name.split()[0]
+    target = pydoc.locate(f"pnn_utils.{path}") or pydoc.locate(path)
     allowed, answers = (*documented(target), *door.also), []
 
     @settings(max_examples=door.examples, deadline=None, derandomize=True, database=None,

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import reproduced
 
 from pnn_utils import files
 from pnn_utils.report import metrics
@@ -26,20 +27,20 @@ def write(tmp_path, monkeypatch):
 
 
 def verdicts(old, new):
-    return [row[-1] for row in metrics.compare(old, new)]
+    return [row[-1] for row in reproduced.compare(old, new)]
 
 
 @pytest.mark.parametrize("folder", ["empty", "absent"])
 def test_nothing_to_compare_with_is_a_failure(tmp_path, folder):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="holds no metrics"):
-        metrics.compare(tmp_path / folder)
+        reproduced.compare(tmp_path / folder)
 
 
 @pytest.mark.parametrize(("shift", "status"), [(0, 0), (0.1, 1)])
 def test_the_command_fails_where_a_number_differs(write, tmp_path, shift, status):
     old, _ = write("old"), write("data/metrics", [v + shift for v in SEEDS])
-    command = [sys.executable, "-m", "pnn_utils.report.metrics", "compare", old]
+    command = [sys.executable, ".ci/reproduced.py", old]
     there = os.environ | {"PNN_SCRATCH": str(tmp_path)}
     assert subprocess.run(command, cwd=files.ROOT, env=there).returncode == status
 
@@ -55,13 +56,13 @@ def test_the_spread_of_a_bad_run_does_not_excuse_it(write):
 def test_tolerance_of_an_accuracy(write, shift, verdict):
     # sd 0.0183, n 10: 2 sd sqrt(2 / n) = 0.0163
     old, new = write("old"), write("new", [v + shift for v in SEEDS])
-    assert metrics.compare(old, new)[0][4] == pytest.approx(0.0163, abs=1e-4)
+    assert reproduced.compare(old, new)[0][4] == pytest.approx(0.0163, abs=1e-4)
     assert verdicts(old, new) == [verdict]
 
 
 def test_an_accuracy_with_little_spread_may_move_by_one_percent(write):
     old = write("old", [0.9, 0.9001])
-    assert metrics.compare(old, old)[0][4] == 0.01
+    assert reproduced.compare(old, old)[0][4] == 0.01
     assert verdicts(old, write("near", [0.908, 0.9081])) == ["reproduced"]
     assert verdicts(old, write("far", [0.912, 0.9121])) == ["DIFFERS"]
 
@@ -82,7 +83,7 @@ def test_summaries_anywhere_are_compared_with_three_standard_errors(write):
     old = write("old", **maps(0))
     assert verdicts(old, write("near", **maps(0.02))) == ["reproduced", "reproduced"]
     assert verdicts(old, write("far", **maps(0.03))) == ["reproduced", "DIFFERS"]
-    assert metrics.compare(old, old)[1][1] == "maps.noise.0.pat_accuracy"
+    assert reproduced.compare(old, old)[1][1] == "maps.noise.0.pat_accuracy"
 
 
 @pytest.mark.parametrize(("factor", "verdict"), [(1.04, "reproduced"), (1.06, "DIFFERS"),
@@ -93,18 +94,18 @@ def test_quality_of_a_fit_may_move_by_five_percent(write, factor, verdict):
 
 
 def test_a_quick_run_does_not_reproduce_a_full_one(write, capsys):
-    rows = metrics.compare(write("old"), write("new", profile="quick"))
+    rows = reproduced.compare(write("old"), write("new", profile="quick"))
     assert [row[-1] for row in rows] == ["OTHER PROFILE"]
-    assert metrics.print_comparison(rows) == 1
+    assert reproduced.print_comparison(rows) == 1
 
 
 def test_what_a_missing_program_leaves_out_is_named_and_no_failure(write, capsys):
     old = write("old", method="pat_circuit")
     reason = {"circuit": "the program ngspice is not on PATH"}
     left_out = write("new", method="pat_function", skipped=reason)
-    rows = metrics.compare(old, left_out)
+    rows = reproduced.compare(old, left_out)
     assert [row[-1] for row in rows] == ["not compared: the program ngspice is not on PATH"]
-    assert metrics.print_comparison(rows) == 0 and "1 not compared" in capsys.readouterr().out
+    assert reproduced.print_comparison(rows) == 0 and "1 not compared" in capsys.readouterr().out
     assert verdicts(old, write("silent", method="pat_function")) == ["MISSING"]
     worse = write("worse", [v - 0.1 for v in SEEDS], method="pat_circuit", skipped=reason)
     assert verdicts(old, worse) == ["DIFFERS"]
@@ -113,14 +114,14 @@ def test_what_a_missing_program_leaves_out_is_named_and_no_failure(write, capsys
 def test_other_data_neither_fail_nor_count_as_reproduced(write, capsys):
     # The fallback's file lacks "pat" altogether: still other data, not a missing result.
     fallback = write("new", method="in_silico", data="Peterson & Barney 1952 (fallback)")
-    rows = metrics.compare(write("old"), fallback)
+    rows = reproduced.compare(write("old"), fallback)
     assert [row[-1] for row in rows] == ["not compared: other data"]
-    assert metrics.print_comparison(rows) == 0
+    assert reproduced.print_comparison(rows) == 0
     assert "0 of 1 metrics reproduced, 1 not compared" in capsys.readouterr().out
 
 
 def test_committed_metrics_agree_with_themselves():
-    assert {row[-1] for row in metrics.compare(files.METRICS, files.METRICS)} == {"reproduced"}
+    assert {row[-1] for row in reproduced.compare(files.METRICS, files.METRICS)} == {"reproduced"}
     assert json.loads((files.METRICS / "01_toy.json").read_text())["gaps"]["n"] == [1, 5, 10, 20]
 
 
@@ -131,7 +132,7 @@ def test_a_damaged_file_is_named(write, old, new, words):
     path = write("damaged") / "02_shg_vowels.json"
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(ValueError, match="02_shg_vowels.json is damaged") as error:
-        metrics.read_metrics(path)
+        reproduced.read_metrics(path)
     assert words in str(error.value)
 
 
@@ -152,7 +153,7 @@ def test_a_summary_that_lost_a_part_is_damaged_not_skipped(tmp_path, part):
                    results={"pat": {"accuracy": summary}})
     path = tmp_path / "99_x.json"
     path.write_text(json.dumps(content))
-    assert len(metrics.compare(tmp_path, tmp_path)) == 1
+    assert len(reproduced.compare(tmp_path, tmp_path)) == 1
     path.write_text(json.dumps(content).replace(f'"{part}"', f'"{part}x"'))
     with pytest.raises(ValueError, match="99_x.json is damaged"):
-        metrics.compare(tmp_path, tmp_path)
+        reproduced.compare(tmp_path, tmp_path)

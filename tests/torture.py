@@ -21,6 +21,7 @@ import json
 import os
 import random
 import resource
+import runpy
 import shutil
 import signal
 import subprocess
@@ -367,6 +368,7 @@ def damage(count, rounds, rng):
         files.METRICS = folder / "metrics"
         results = {"pat": {"accuracy": metrics.summary([0.5, 0.6])}}
         metrics.write_metrics("99_torture", "quick", results)
+        compare = runpy.run_path(str(ROOT / ".ci" / "reproduced.py"))["compare"]
         files.RAW = folder / "raw"
         (files.RAW / "mnist").mkdir(parents=True)
         (files.RAW / "mnist" / "file.bin").write_bytes(CONTENT[:100_000])
@@ -375,7 +377,7 @@ def damage(count, rounds, rng):
             "network.safetensors": lambda path: str(load_tensors(path)),
             "run.checkpoint": lambda path: training(path.parent, epochs=2),
             "twin.safetensors": lambda path: str(load_twin(path, SHG()).state_dict()),
-            "metrics/99_torture.json": lambda path: metrics.compare(path.parent, path.parent),
+            "metrics/99_torture.json": lambda path: compare(path.parent, path.parent),
             "raw/mnist/file.bin": lambda path: fetch.path("mnist", "file.bin").read_bytes(),
             "s.jsonl": lambda path: sweep(lambda n: {"value": n}, points, path)}
         for name, read in readers.items():

@@ -1,1 +1,1 @@
-"""One notebook executed, its numbers compared, its figures drawn in one style."""
+"""One notebook executed, its numbers written, its figures drawn in one style."""
