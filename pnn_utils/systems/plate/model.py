@@ -41,7 +41,3 @@ class Convolution(torch.nn.Module):
     def forward(self, x, theta):
         """Return the predicted waveform, shape (n, samples); theta has no columns."""
         return x @ self.matrix().to(x) + self.constant.to(x)
-
-    def pullback(self, grad_y, needed, x, theta):
-        """Return the Jacobian's adjoint, the same at every x, applied to `grad_y`."""
-        return grad_y @ self.matrix().to(grad_y).T, theta
