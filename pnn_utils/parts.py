@@ -152,12 +152,6 @@ class Pool(torch.nn.Module):
         return self.standardise(sums, self.factor)
 
 
-def check_choice(name, value, *known):
-    """Refuse an option that is none of those known."""
-    if value not in known:
-        raise ValueError(f"{name} is {value!r}; expected one of {', '.join(map(repr, known))}")
-
-
 def windows(n, n_classes):
     """Cut n readings into equal adjacent parts: ones in a matrix of shape (n, n_classes)."""
     parts = torch.nn.functional.one_hot(torch.arange(n) * n_classes // n, n_classes)

@@ -89,9 +89,9 @@ def test_command_line_says_whether_a_set_was_had(sandbox, capfd):
 
 
 def test_unknown_set_and_file_are_refused(sandbox):
-    with pytest.raises(ValueError, match="cifar.*expected one of mnist"):
+    with pytest.raises(ValueError, match="data set is 'cifar'; expected one of 'mnist'"):
         fetch.fetch("cifar")
-    with pytest.raises(ValueError, match="no file 'other.bin'; it has file.bin"):
+    with pytest.raises(ValueError, match="'mnist' is 'other.bin'; expected one of 'file.bin'"):
         fetch.path("mnist", "other.bin")
 
 

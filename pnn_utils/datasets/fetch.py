@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pnn_utils import files
 from pnn_utils.files import sha256, write_bytes, write_text
+from pnn_utils.systems.base import check_choice
 
 SETS = tomllib.loads(Path(__file__).with_name("sources.toml").read_text(encoding="utf-8"))
 SOURCES = {name: known["sources"] for name, known in SETS.items()}
@@ -32,7 +33,8 @@ def fetch(name):
     ValueError, RuntimeError
         If the name is unknown; if no source has the files: lists what was tried, and what to do.
     """
-    folder, tried = files.RAW / _known(name), []
+    check_choice("data set", name, *FILES)
+    folder, tried = files.RAW / name, []
     for leftover in folder.glob(".*.part"):  # of a killed fetch
         leftover.unlink(missing_ok=True)
     for source in (MIRROR, *SOURCES[name]):
@@ -62,9 +64,9 @@ def path(name, file):
     FileNotFoundError, ValueError
         If it is not there; if the data set has no such file, or its checksum is wrong.
     """
-    digests = FILES[_known(name)] | SETS[name].get("fallback", {})
-    if file not in [*digests]:
-        raise ValueError(f"data set {name!r} has no file {file!r}; it has {', '.join(digests)}")
+    check_choice("data set", name, *FILES)
+    digests = FILES[name] | SETS[name].get("fallback", {})
+    check_choice(f"file of data set {name!r}", file, *digests)
     target, command = files.RAW / name / file, f"python -m pnn_utils.datasets.fetch {name}"
     if not target.exists():
         raise FileNotFoundError(f"{target} is missing; run: {command}")
@@ -78,12 +80,6 @@ def peterson_barney_table():
     from parselmouth.praat import call
 
     return call(call("Create formant table (Peterson & Barney 1952)"), "List", False)
-
-
-def _known(name):
-    if name not in [*FILES]:
-        raise ValueError(f"data set {name!r} is unknown; expected one of {', '.join(FILES)}")
-    return name
 
 
 def _missing(name):

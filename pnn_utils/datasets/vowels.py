@@ -15,7 +15,7 @@ import numpy as np
 
 from pnn_utils import files
 from pnn_utils.datasets import fetch
-from pnn_utils.parts import check_choice
+from pnn_utils.systems.base import check_choice
 
 AUTHORS = Path(__file__).with_name("authors_tokens.csv")
 CLASSES = ("ae", "ah", "aw", "er", "ih", "iy", "uw")

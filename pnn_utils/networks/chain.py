@@ -5,7 +5,7 @@ import torch
 
 from pnn_utils import parts
 from pnn_utils.pat import PhysicalLayer
-from pnn_utils.systems.base import check_whole
+from pnn_utils.systems.base import check_choice, check_whole
 
 # Where the controls of light start, before they are squashed: channels about 73 % open. The second
 # harmonic grows with the fourth power of the amplitude: 4 times the light of half-open channels.
@@ -145,7 +145,7 @@ def waveform_chain(device, model, n_classes, n_layers, generator, *, readout="me
     readout : "mean" or "power": average the waveform or its square in each window
     shuffle : send the samples to each layer in a random order of its own, drawn once
     """
-    parts.check_choice("readout", readout, "mean", "power")
+    check_choice("readout", readout, "mean", "power")
     samples = device.input_dim
     check_whole(1, device.output_dim, n_classes=n_classes)
     check_whole(1, n_layers=n_layers)

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 
 from pnn_utils.networks.chain import Network
-from pnn_utils.parts import Into, Pool, Standardise, check_choice, divisor, linear, windows
+from pnn_utils.parts import Into, Pool, Standardise, divisor, linear, windows
 from pnn_utils.pat import Physical
-from pnn_utils.systems.base import check_whole, ends
+from pnn_utils.systems.base import check_choice, check_whole, ends
 
 # Mean and root mean square deviation of clipped controls, in the range from 0 to 1.
 MIDDLE, SPREAD = 0.6, 0.3

@@ -194,6 +194,12 @@ def make_parameters(path, ideal=False, **changes):
     return types.SimpleNamespace(**values | changes)
 
 
+def check_choice(name, value, *known):
+    """Refuse an option that is none of those known."""
+    if value not in known:
+        raise ValueError(f"{name} is {value!r}; expected one of {', '.join(map(repr, known))}")
+
+
 def check_whole(low, high=math.inf, /, **values):
     """Refuse arguments that are not whole numbers from `low` to `high`; see `check_numbers`."""
     check_numbers(low, high, True, **values)
