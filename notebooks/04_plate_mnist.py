@@ -60,6 +60,7 @@ jobs = 1  # processes; full: 2
 from functools import partial
 
 import numpy as np
+import scipy.linalg
 import torch
 from IPython.display import Audio, Markdown, display
 from matplotlib import pyplot as plt
@@ -75,7 +76,7 @@ from pnn_utils.report.figures import COLOURS, draw_arrow, draw_box, percent
 from pnn_utils.report.metrics import Cost, summary, write_metrics
 from pnn_utils.systems.base import parameter_table
 from pnn_utils.systems.plate.device import TABLE, Plate
-from pnn_utils.systems.plate.equations import free_plate_modes
+from pnn_utils.systems.plate.equations import bending, polynomials
 from pnn_utils.systems.plate.model import Convolution
 from pnn_utils.training import accuracy
 from pnn_utils.twin import judge_twin, random_controls, save_twin
@@ -156,14 +157,14 @@ display(Markdown(figures.folded_table(parameter_table(TABLE), *shown)))
 
 # %% jupyter={"source_hidden": true}
 def draw_modes(figure):
-    free = free_plate_modes(8, p.poisson)
+    squares, modes = scipy.linalg.eigh(bending(p.poisson), subset_by_index=[3, 10])  # 3 are rigid
     rigidity = p.youngs_modulus * p.thickness**3 / (12 * (1 - p.poisson**2))
-    alone = free.frequency_parameter * np.sqrt(rigidity / (p.density * p.thickness)) / p.side**2
+    alone = np.sqrt(squares) * np.sqrt(rigidity / (p.density * p.thickness)) / p.side**2
     across, up = np.meshgrid(np.linspace(-1, 1, 60), np.linspace(-1, 1, 60))
+    shapes = np.tensordot(modes.T, polynomials(across, up), 1)
     figure.suptitle("a  Modes of the free plate (dotted: coil; black: nodal lines)",
                     fontweight="bold", fontsize=9, x=0.01, ha="left")
-    for axes, shape, mode in zip(figure.subplots(1, 8), free.shapes(across, up), alone,
-                                 strict=True):
+    for axes, shape, mode in zip(figure.subplots(1, 8), shapes, alone, strict=True):
         levels = np.linspace(-1, 1, 13) * abs(shape).max()
         axes.contourf(across, up, shape, levels=levels, cmap="RdBu")
         axes.contour(across, up, shape, levels=[0], colors="black", linewidths=0.8)

@@ -1,5 +1,7 @@
 """The plate device against published frequencies, closed forms and an independent solver."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -8,7 +10,7 @@ from scipy.optimize import brentq
 
 from pnn_utils.systems.base import make_parameters, parameter_table
 from pnn_utils.systems.plate.device import TABLE, Plate
-from pnn_utils.systems.plate.equations import free_plate_modes, state_space
+from pnn_utils.systems.plate.equations import DEGREE, bending, polynomials, state_space
 
 # J. Sound Vib. 31, 257 (1973): completely free square plate, nu = 0.3
 LEISSA = [13.489, 19.789, 24.432, 35.024, 35.024, 61.526]
@@ -18,6 +20,14 @@ FABRICATION = ["offset_of_coil", "offset_of_microphone", "size_tolerance", "driv
                "q_spread"]
 SILENT = {"sound_noise": 0.0, "timing_jitter": 0.0, "adc_bits": 0}
 LINEAR = SILENT | dict.fromkeys(NONLINEAR, 0.0)
+
+
+def free_plate_modes(n_modes, poisson, aspect=1.0, degree=DEGREE):
+    """Frequency parameters and shapes, a function of x and y, of the lowest elastic modes."""
+    squares, vectors = scipy.linalg.eigh(bending(poisson, aspect, degree),
+                                         subset_by_index=[3, 2 + n_modes])
+    return SimpleNamespace(frequency_parameter=np.sqrt(squares), shapes=lambda x, y: np.tensordot(
+        vectors.T, polynomials(x, y, degree), 1))
 
 
 def beam_function_ritz(terms, poisson, aspect=1.0, modes=6):

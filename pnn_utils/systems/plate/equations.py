@@ -40,30 +40,22 @@ DEGREE = 20  # of the polynomials
 DELAY_ORDER = 6  # of the delay's approximation
 
 
-def free_plate_modes(n_modes, poisson, aspect=1.0, degree=DEGREE):
-    """Return the lowest elastic modes of a free rectangular plate, aspect = a / b, ascending.
+def polynomials(x, y, degree=DEGREE):
+    """Return all products, of mean square 1 each, shape ((degree + 1)**2, *x.shape).
 
-    Polynomials up to degree 14 give ten modes to 1e-6 and sixteen to 1e-4. Returned are
-
-    frequency_parameter : omega a^2 sqrt(rho h / D), shape (modes,)
-    shapes : function of x, y in half sides, deflections of mean square 1, (modes, *x.shape)
+    x, y : half sides. Up to degree 14 they give ten modes to 1e-6 and sixteen to 1e-4.
     """
-    squares, vectors = scipy.linalg.eigh(_bending(poisson, aspect, degree),
-                                         subset_by_index=[3, 2 + n_modes])  # three are rigid
-    return SimpleNamespace(
-        frequency_parameter=np.sqrt(squares),
-        shapes=lambda x, y: np.tensordot(vectors.T, _polynomials(x, y, degree), 1))
-
-
-def _polynomials(x, y, degree=DEGREE):
-    """Return all products, of mean square 1 each, shape ((degree + 1)**2, *x.shape)."""
     norm = np.sqrt(2 * np.arange(degree + 1) + 1)
     along_x, along_y = (legendre.legvander(v, degree) * norm for v in (x, y))
     return np.einsum("...m,...n->mn...", along_x, along_y).reshape(-1, *np.shape(x))
 
 
-def _bending(poisson, aspect, degree=DEGREE):
-    """Return the form U / (D b / 2 a^3) of the polynomials' coefficients."""
+def bending(poisson, aspect=1.0, degree=DEGREE):
+    """Return the form U / (D b / 2 a^3) of the polynomials' coefficients, aspect = a / b.
+
+    Its eigenvalues are the squares of the free plate's omega a^2 sqrt(rho h / D), the lowest three
+    of them, of rigid motion, 0; its eigenvectors are the modes, of mean square 1.
+    """
     size = degree + 1
     points, weights = legendre.leggauss(size + 1)  # exact up to degree 2 size + 1
     norm = np.sqrt(2 * np.arange(size) + 1)
@@ -108,9 +100,9 @@ def state_space(p, seed=0):
     centre = p.offset_of_coil * glue.standard_normal(2)
     # The suspension lets the assembly move but not tilt: the polynomials y and x are left out.
     free = np.delete(np.arange((DEGREE + 1) ** 2), [1, DEGREE + 1])
-    held = _polynomials((centre[0] + p.coil_radius * np.cos(angle)) * 2 / side_x,
-                        (centre[1] + p.coil_radius * np.sin(angle)) * 2 / side_y).mean(-1)[free]
-    elastic = rigidity * side_y / side_x**3 * _bending(
+    held = polynomials((centre[0] + p.coil_radius * np.cos(angle)) * 2 / side_x,
+                       (centre[1] + p.coil_radius * np.sin(angle)) * 2 / side_y).mean(-1)[free]
+    elastic = rigidity * side_y / side_x**3 * bending(
         p.poisson, side_x / side_y)[np.ix_(free, free)]
     squares, shapes = scipy.linalg.eigh(
         elastic + suspension * np.outer(held, held),
@@ -163,12 +155,12 @@ def _radiation(free, shapes, sides, microphone):
     x, y = np.meshgrid(nodes, nodes, indexing="ij")
     (side_x, side_y), (away_x, away_y, height) = sides, microphone
     distance = np.sqrt(height**2 + (x * side_x / 2 - away_x) ** 2 + (y * side_y / 2 - away_y) ** 2)
-    surface = np.einsum("nxy,nk->kxy", _polynomials(x, y)[free], shapes)
+    surface = np.einsum("nxy,nk->kxy", polynomials(x, y)[free], shapes)
     share = side_x * side_y * np.outer(weights, weights) / 4 / distance
     delay = (distance - height) / SOUND_SPEED
     longest, order = delay.max(), np.arange(DELAY_ORDER)
-    polynomials = legendre.legvander(2 * delay / longest - 1, DELAY_ORDER - 1)
-    heard = AIR_DENSITY / (2 * np.pi) * np.einsum("kxy,xy,xyj->jk", surface, share, polynomials)
+    along = legendre.legvander(2 * delay / longest - 1, DELAY_ORDER - 1)
+    heard = AIR_DENSITY / (2 * np.pi) * np.einsum("kxy,xy,xyj->jk", surface, share, along)
     odd, later = 2 * order + 1, order[:, None] - order
     line = odd[:, None] * np.where(later < 0, -1, -(-1.0) ** later)
     return line.T / longest, heard, odd * (-1.0) ** order / longest
