@@ -83,6 +83,16 @@ def test_pip_install_brings_what_the_package_imports_and_in_the_versions_that_we
         assert Version(f"{versions[name].major + 1}") not in allowed, f"{name}: {allowed}"
 
 
+def test_an_installed_package_has_all_of_its_data():
+    patterns = tomllib.loads((files.ROOT / "pyproject.toml").read_text())["tool"]["setuptools"][
+        "package-data"]["pnn_utils"]
+    folder = files.ROOT / "pnn_utils"
+    taken = {path for pattern in patterns for path in folder.glob(pattern)}
+    data = {path for path in folder.rglob("*") if path.is_file() and path.suffix != ".py"
+            and not {"__pycache__"} & {*path.parts}}
+    assert data == taken
+
+
 def test_a_relative_folder_for_trials_is_the_same_one_for_whoever_runs_elsewhere(tmp_path):
     code = "from pnn_utils import files; print(files.METRICS)"
     environment = {**os.environ, "PNN_SCRATCH": "trial", "PYTHONPATH": str(files.ROOT)}
