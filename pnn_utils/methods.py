@@ -219,7 +219,7 @@ def controls_around(network, device, x, copies, rng):
     def moved(values, allowed):
         z = parts.Within(*allowed).right_inverse(values).clamp(*EDGES).numpy()
         z = z + SPREAD * rng.standard_normal((copies, *z.shape))
-        return parts.squashed(z, allowed).reshape(-1, z.shape[-1])
+        return parts.squashed(z, allowed).reshape(copies * len(values), -1)
 
     readings = [x, *network.set_mode("device").states(x)]
     passes = [(moved(network.controls(n, readings[n], x), device.input_range),

@@ -240,7 +240,8 @@ def test_a_method_trains_what_can_be_trained(name):
 
 def local():
     device = Linear()
-    return device, Local(device, WIDTH, CLASSES, LAYERS, torch.Generator().manual_seed(0))
+    return device, Local(device, WIDTH, CLASSES, LAYERS, torch.Generator().manual_seed(0),
+                         device.input_range)
 
 
 def test_local_learning_trains_on_twice_the_passes_and_reads_with_one_a_class():

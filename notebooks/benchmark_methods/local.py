@@ -20,13 +20,13 @@ class Local(Network):
         y_n = device(h_n),    a_n = |W_n [y_n, h_n]|,    G_n = cos(a_n, p_n)
 
     h_(n+1) is a_n, scaled and centred; p_n are fixed random targets. To recognise takes one pass a
-    layer, row and class.
+    layer, row and class. Data controls stay within `allowed`.
     """
 
-    def __init__(self, device, n_features, n_classes, n_layers, generator):
+    def __init__(self, device, n_features, n_classes, n_layers, generator, allowed):
         super().__init__()
         width, self.n_classes = device.input_dim, n_classes
-        self.squash = parts.Within(*device.input_range)
+        self.squash = parts.Within(*allowed)
         self.enter = parts.linear(n_features + n_classes, width, generator).requires_grad_(False)
         self.features = parts.Standardise(n_features)
         self.readings = torch.nn.ModuleList(parts.Standardise(device.output_dim)

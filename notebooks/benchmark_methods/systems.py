@@ -65,9 +65,21 @@ class System:
         generator = torch.Generator().manual_seed(copy)
         controls = self.controls(device, n, np.random.default_rng([9, copy]))
         y = device(*controls)
-        epochs = round(self.twin_epochs * self.pairs / n) if kind != "all_passes" else 6
-        return fit_twin(device, *controls, y, twin=self.twin(kind, generator), epochs=epochs,
-                        generator=generator, **self.fitting)[0]
+        return fit_twin(device, *controls, y, twin=self.twin(kind, generator),
+                        epochs=self.rounds(kind), generator=generator, **self.fitting)[0]
+
+    def rounds(self, kind):
+        """Return the most epochs of a twin's fit: as many steps for few pairs as for many."""
+        return 6 if kind == "all_passes" else round(self.twin_epochs * self.pairs
+                                                    / self.count(kind))
+
+    def fit_macs(self, kind):
+        """Return multiply-accumulates of a twin's fit, at most: it may stop early."""
+        model = self.twin(kind, torch.Generator().manual_seed(0))
+        if isinstance(model, Convolution):  # its moments
+            return 2 * self.count(kind) * self.dimensions[0]**2
+        weights = sum(p.numel() for p in model.parameters() if p.ndim > 1)
+        return 3 * weights * self.count(kind) * self.rounds(kind)
 
     def twin(self, kind, generator):
         return Perceptron(*self.dimensions, self.hidden, generator)
