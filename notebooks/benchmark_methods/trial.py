@@ -96,7 +96,7 @@ def trial(folder, system, method, seed, rate, final=True, kind="main", share=1.0
     share : of the system's epochs; kind : of twin; after : mismatches met after deployment
     knobs : of the device, "mismatch", "noise" or "drift": as they are after the twin was measured
     """
-    name, s, copy = system, find(system), seed % COPIES
+    s, copy = find(system), seed % COPIES
     x, y, *scored = s.data(seed, final)
     epochs = max(4, round(s.epochs * share))
     device = s.device(copy, 1000 + seed, **knobs)
@@ -106,7 +106,8 @@ def trial(folder, system, method, seed, rate, final=True, kind="main", share=1.0
         network, history = phyll(local(s, device, x, y, seed), device, x, y, seed=seed, **schedule)
         train = None
     else:
-        twin, true = s.kept_twin(folder, copy, kind), s.exact(device, copy, folder)
+        twin = s.kept_twin(folder, copy, kind) if METHODS[method].model else None
+        true = s.exact(device, copy, folder)
         train = partial(function_of(method, s, true), partial(started, s, device, seed, x), twin,
                         device)
         network, history = train(x, y, seed=seed, **schedule)
@@ -126,7 +127,16 @@ def trial(folder, system, method, seed, rate, final=True, kind="main", share=1.0
         result |= compared(s, method, train, twin, true, seed, x, y, epochs, weights)
         if METHODS[method].model and s.pairs:
             result["macs"] += s.fit_macs(kind)
-    return {"system": name} | result
+    return rounded(result)
+
+
+def rounded(value):
+    """Six digits, in whatever lists and dicts: the table is committed."""
+    if isinstance(value, dict):
+        return {key: rounded(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [rounded(one) for one in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def started(system, device, seed, x, model):
