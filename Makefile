@@ -19,8 +19,9 @@ reproduce: $(ENVIRONMENT)  ## everything from raw data to figures, then every nu
 	dvc repro --force --keep-going || echo "what is named above could not be made; all else was"
 	python -m pnn_utils.report.metrics compare .venv/committed/data/metrics
 
-reproduce-long: data  ## hours: notebook 08 trains its networks again; a stopped run resumes
+reproduce-long: data  ## hours: 08 trains its networks again, 09 all that it compares; a stopped run resumes
 	python -m pnn_utils.report.run notebooks/08_oscillators_fashion_mnist.py --set retrain=true
+	python -m pnn_utils.report.run notebooks/09_training_methods.py --set retrain=true
 
 test: $(ENVIRONMENT)  ## the tests, and README's tables against data/metrics and the devices; about 3 min
 	python -m pytest

@@ -15,8 +15,8 @@ from pnn_utils import files
 from pnn_utils.experiment import grid, sweep
 
 # Short trainings that need no file: glass, and digits that scikit-learn brings.
-POINTS = grid(system=["function"], method=["exact", "spsa", "dfa"], seed=[100, 101, 102, 103],
-              rate=[0.05], share=[0.25], final=[False])
+POINTS = grid(system=["function"], method=["exact", "spsa"], seed=[100, 101, 102, 103],
+              rate=[0.05], share=[0.1], final=[False])
 
 
 @pytest.fixture
@@ -79,13 +79,13 @@ if __name__ == "__main__":
 """)
     running = subprocess.Popen([sys.executable, str(program)],
                                env=os.environ | {"TQDM_DISABLE": "1"})
-    limit = time.monotonic() + 120
-    while not results.exists() or results.read_bytes().count(b"\n") < 3:
+    limit = time.monotonic() + 300
+    while not results.exists() or results.read_bytes().count(b"\n") < 2:
         assert time.monotonic() < limit and running.poll() is None
         time.sleep(0.02)
-    assert results.read_bytes().count(b"\n") < len(POINTS)
     os.killpg(workers[0].pid, signal.SIGKILL)
-    assert running.wait(180) == 0
+    assert results.read_bytes().count(b"\n") < len(POINTS)
+    assert running.wait(300) == 0
     rows = [json.loads(line) for line in results.read_text().splitlines()]
     found = {json.dumps(row["point"], sort_keys=True): row["result"] for row in rows}
     assert [found[json.dumps(point, sort_keys=True)] for point in POINTS] == expected

@@ -207,7 +207,7 @@ class OnPlate(Digits):
 class OnCircuit(Digits):
     """The network of notebook 05, one shot of the circuit a layer."""
 
-    name, dimensions, readout, epochs, pairs = "circuit", (196, 0, 196), "mean", 10, 10000
+    name, dimensions, readout, epochs, pairs = "circuit", (196, 0, 196), "mean", 8, 10000
     hidden, twin_epochs, kinds, rates = (256, 256), 20, ("own", "tenth"), (0.01, 0.02, 0.04)
     PRINTED = {"inductance": 3.3, "resistance": 0.043, "conductance": 1 / 0.3,
                "transconductance": 120.0, "threshold": 2.1, "diode_voltage": 0.6,

@@ -55,6 +55,12 @@ def applies(system, method):
     return method not in LEFT_OUT.get(system, ())
 
 
+def fitted(folder, system, copy, kind):
+    """Fit a twin beforehand, so that no two trainings fit the same one at once."""
+    find(system).kept_twin(folder, copy, kind)
+    return {"kind": kind}
+
+
 def function_of(method, system, true):
     """Return the training function of a method, all that it needs beside the common bound."""
     if method == "noise_aware" and isinstance(system, Pendulums):
