@@ -165,8 +165,9 @@ def scores(pairs):
     found, each = run(points, broken=BROKEN), []
     for n, (case, rate) in enumerate(pairs):
         few = found[n * n_search:(n + 1) * n_search]
-        kept = [np.mean([one[f"accuracy{ending}"] + one[f"confidence{ending}"] for one in few]) / 2
-                for ending in ("", "_renewed") if f"accuracy{ending}" in few[0]]
+        kept = [np.mean([one.get(f"{what}{ending}", 0.0) for one in few
+                         for what in ("accuracy", "confidence")]) for ending in ("", "_renewed")
+                if any(f"accuracy{ending}" in one for one in few)]
         renewed[case, rate] = len(kept) == 2 and kept[1] >= kept[0]
         each.append(float(max(kept)))
     return each
@@ -623,7 +624,7 @@ candidates = [point for point in map(json.loads, table) if point["seed"] == seed
               and point["system"] in systems]
 order = np.random.default_rng(seed_again).permutation(len(candidates))
 chosen = sorted((candidates[n] for n in order), key=plan.seconds if n_again < 10 else lambda p: 0)
-chosen = chosen[:min(n_again, len(table) // 10)]
+chosen = chosen[:min(3 if retrain else n_again, len(table) // 10)]
 again_file = files.SWEEPS / f"{NAME}-again-{WORK.stem[-12:]}.jsonl"
 again = experiment.sweep(partial(trial, TWINS), chosen, again_file, scheduler=scheduler, jobs=jobs)
 gaps = np.array([new["accuracy"] - table[key(point)]["accuracy"]

@@ -243,18 +243,19 @@ class Glass(System):
     def device(self, copy, noise_seed, mismatch=0.0, noise=1.0, drift=0.0, passes=1):
         """Mismatch: the glass is turned by so many steps of 10 degrees; noise: in units of 0.01.
 
-        drift : steps by which it goes on turning while the device makes that many `passes`
+        drift : steps by which it goes on turning while the device makes that many `passes`; all
+            of them once it has ``aged``
         """
         rng = np.random.default_rng([10, copy, noise_seed])
 
         def speckle(x, theta):
-            step = mismatch + drift * min(1.0, device.passes / passes)
+            step = mismatch + drift * (1 if device.aged else min(1, device.passes / passes))
             field = np.exp(2j * np.pi * np.hstack([x, theta])) @ self.glass(copy, step)
             return np.abs(field) ** 2 + 0.01 * noise * rng.standard_normal(field.shape)
 
         device = Instrument(speckle, *self.dimensions, input_range=(0, 0.5), param_range=(0, 0.5),
                             control_unit="turns", pass_time=0.02)
-        device.step = mismatch
+        device.step, device.aged = mismatch, False
         return device
 
     @staticmethod
