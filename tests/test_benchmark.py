@@ -14,7 +14,7 @@ from pnn_utils import methods, parts
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_equal_passes_are_equal(name):
-    """To about half an epoch, the twin's pairs included, for every method that makes passes at all."""
+    """To about half an epoch, the twin's pairs included, for every method that makes passes."""
     system = one.find(name)
     budget = system.pairs + plan.passes_of(name)
     for method, needs in one.METHODS.items():

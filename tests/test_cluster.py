@@ -24,7 +24,8 @@ def cluster(tmp_path):
     """The address of a scheduler and its two workers, started with the dask commands."""
     pytest.importorskip("distributed", reason="dask.distributed is not installed")
     address, running = tmp_path / "scheduler.json", []
-    surroundings = os.environ | {"PYTHONPATH": str(files.ROOT), "OMP_NUM_THREADS": "1"}
+    where = os.pathsep.join(map(str, (files.ROOT, files.ROOT / "tests")))  # of what workers import
+    surroundings = os.environ | {"PYTHONPATH": where, "OMP_NUM_THREADS": "1"}
 
     def start(*command):
         with open(tmp_path / f"log-{len(running)}", "w") as log:
@@ -42,10 +43,10 @@ def cluster(tmp_path):
         time.sleep(0.05)
     from distributed import Client
 
-    where = json.loads(address.read_text())["address"]
-    with Client(where) as client:
+    found = json.loads(address.read_text())["address"]
+    with Client(found) as client:
         client.wait_for_workers(2, timeout=60)
-    yield where, running[1:]
+    yield found, running[1:]
     for one in running:
         if one.poll() is None:
             os.killpg(one.pid, signal.SIGKILL)
