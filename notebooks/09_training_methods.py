@@ -452,10 +452,12 @@ for name, knob, method, value, some, which in everything:
         collapse.append((name, method, some, which, np.mean(ceiling)))
 AXES = {"cosine": "cosine of the twin, measured", "gradient_end": "cosine of the gradient, end",
         "adam_end": "cosine of Adam's step, end"}
-spots = [dict(system=name, method=row, relative=np.mean([o.get(which, o["accuracy"])
-                                                         for o in some]) / ceiling,
-              **{what: np.mean([o[what] for o in some]) for what in AXES})
-         for name, row, some, which, ceiling in collapse]
+spots = []
+for name, row, some, which, ceiling in collapse:
+    if some := [one for one in some if all(what in one for what in AXES)]:  # noise may hide it
+        accuracy = np.mean([one.get(which, one["accuracy"]) for one in some])
+        spots.append({"system": name, "method": row, "relative": float(accuracy / ceiling), **{
+            what: float(np.mean([one[what] for one in some])) for what in AXES}})
 
 # %%
 DEVICE_FORWARD = [m for m, method in METHODS.items() if method.model and not method.renewed]
@@ -656,7 +658,7 @@ for name in systems:
                 "digital_macs": summary(one.get("macs", 0) for one in some),
                 **{what: summary(one[what] for one in some) for what in (
                     "cosine", "gradient_start", "gradient_end", "adam_start", "adam_end")
-                   if what in some[0]}}
+                   if all(what in one for one in some)}}
             if row not in ("pat", "exact"):
                 pairs[f"pat_minus_{row}{suffix}_{name}"] = compare(name, "pat", row, when)
 
