@@ -150,6 +150,27 @@ def test_spsa_leaves_the_numbers_where_they_were_but_for_adams_step():
         torch.testing.assert_close(after, before, rtol=0, atol=1e-20)
 
 
+def test_spsa_that_is_stopped_goes_on_as_if_it_had_not_been(tmp_path):
+    """Its steps shrink as training goes on, and its signs are drawn by the run's generator."""
+    def run(stop_at=None, **checkpoint):
+        device, calls = Linear(), []
+
+        def validate(network):
+            calls.append(1)
+            if len(calls) == stop_at:
+                raise KeyboardInterrupt
+            return {}
+
+        network, _ = methods.spsa(lambda twin: chain(device, twin), None, device, *data(), seed=0,
+                                  epochs=8, learning_rate=0.1, validate=validate, **checkpoint)
+        return torch.cat([p.detach().flatten() for p in network.parameters()])
+
+    whole = run()
+    with pytest.raises(KeyboardInterrupt):
+        run(5, checkpoint=tmp_path / "run")
+    assert torch.equal(run(checkpoint=tmp_path / "run"), whole)
+
+
 def corrections(twin, monkeypatch):
     """What the error networks of dual adaptive training add to a model after some epochs."""
     made, build = [], newer.Corrected
