@@ -63,7 +63,6 @@ import schemdraw.elements as elm
 import torch
 from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
-from scipy.optimize import least_squares
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix
@@ -81,7 +80,7 @@ from pnn_utils.report.figures import COLOURS, draw_arrow, draw_box, percent
 from pnn_utils.report.metrics import Cost, summary, write_metrics
 from pnn_utils.systems.base import parameter_table
 from pnn_utils.systems.circuit.device import TABLE, Circuit
-from pnn_utils.systems.circuit.model import NAMES, Ringing
+from pnn_utils.systems.circuit.model import NAMES, Ringing, fit_ringing
 from pnn_utils.training import accuracy
 from pnn_utils.twin import Perceptron, fit_twin, judge_twin, load_twin, save_twin
 from pnn_utils.twin import random_controls as white
@@ -307,22 +306,6 @@ PRINTED = {"inductance": 3.3, "resistance": 0.043, "conductance": 1 / 0.3,
            "gain": 1.0, "offset": 0.0}
 
 
-def fit_ringing(model, x, y, start, rows=1000):
-    """Find the constants by least squares: nine need few rows. Only the offset may be negative."""
-    x, y = torch.tensor(x[:rows], dtype=torch.float64), np.asarray(y[:rows], np.float64)
-    first = np.array([start[name] for name in NAMES], dtype=float)
-
-    def residuals(constants):
-        model.constants.copy_(torch.from_numpy(constants))
-        return ((model(x, None).numpy() - y) / y.std()).ravel()
-
-    found = least_squares(
-        residuals, first, x_scale=np.maximum(np.abs(first), 0.05), max_nfev=100,
-        bounds=(np.where(np.array(NAMES) == "offset", -np.inf, 0.0), np.inf))
-    model.constants.copy_(torch.from_numpy(found.x))
-    return model
-
-
 def model_file(kind, copy):
     return files.TWINS / f"circuit_{kind}_{copy}.safetensors"
 
@@ -331,7 +314,6 @@ def model_of(kind, copy):
     return load_twin(model_file(kind, copy), device, KINDS[kind])
 
 
-# %%
 def drawn(device, n, rng):
     """Draw n drives, half of them white, half as they occur in a network."""
     images = split()[0].numpy()
@@ -341,6 +323,7 @@ def drawn(device, n, rng):
     return [np.concatenate(pair) for pair in zip(*both, strict=True)]
 
 
+# %%
 def true_products(copy, drives, gradients, step=1e-3):
     """J^T g of the noiseless device by central differences, one drive at a time."""
     exact = circuit(copy, jitter=0.0, trigger_jitter=0.0, noise=0.0, converter_bits=0)
@@ -371,7 +354,7 @@ def fitted(kind, copy):
     y, generator = device(x, theta), torch.Generator().manual_seed(3)
     if kind == "own":
         mixed = rng.permutation(len(x))
-        model = fit_ringing(Ringing(*x.shape[1:], 0, *y.shape[1:]), x[mixed], y[mixed], PRINTED)
+        model = fit_ringing(device, x[mixed], theta[mixed], y[mixed], PRINTED)
     else:
         start = KINDS[kind](*x.shape[1:], 0, *y.shape[1:], generator=generator)
         model, _ = fit_twin(device, x, theta, y, twin=start, epochs=model_epochs,

@@ -3,15 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from cells import defined
 
 from pnn_utils.networks import waveform_chain, waveform_like_controls
 from pnn_utils.systems.circuit.device import Circuit
-from pnn_utils.systems.circuit.model import NAMES, Ringing
+from pnn_utils.systems.circuit.model import NAMES, Ringing, fit_ringing
 from pnn_utils.training import accuracy_on_device, train
 from pnn_utils.twin import judge_twin, load_twin, random_controls, save_twin
 
-fit_ringing, = defined("05_circuit_mnist", "fit_ringing")
 GUESS = dict(zip(NAMES, (3.3, 0.043, 3.3, 120, 2.1, 0.5, 0.1, 1.0, 0.0), strict=True))
 
 
@@ -70,9 +68,10 @@ def test_gradcheck_and_single_precision():
 
 def test_fit_recovers_its_own_constants():
     truth = guessed(60, 3)
+    device = type("Known", (), {"input_dim": 60, "param_dim": 0, "output_dim": 60})
     x = np.random.default_rng(0).uniform(-4, 4, (60, 60))
     y = truth(torch.tensor(x), None).numpy()
-    found = fit_ringing(Ringing(60, 0, 60, substeps=3), x, y, GUESS)
+    found = fit_ringing(device, x, np.zeros((60, 0)), y, GUESS, substeps=3)
     assert np.abs(found(torch.tensor(x), None).numpy() - y).max() < 1e-4 * y.std()
 
 
@@ -85,7 +84,7 @@ def pairs():
 
 def test_fitted_model_explains_the_device_nearly_to_its_noise(pairs, tmp_path):
     device, x, theta, y = pairs
-    twin = fit_ringing(Ringing(196, 0, 196), x, y, GUESS, rows=200)
+    twin = fit_ringing(device, x, theta, y, GUESS, rows=200)
     images = np.random.default_rng(2).random((100, 196))
     fresh = waveform_like_controls(device, images, 3, np.random.default_rng(3))
     for controls in (random_controls(device, 300, np.random.default_rng(1)), fresh):
@@ -99,7 +98,7 @@ def test_fitted_model_explains_the_device_nearly_to_its_noise(pairs, tmp_path):
 def test_misnamed_guess_and_other_devices_are_refused(pairs):
     misnamed = {name.upper(): value for name, value in GUESS.items()}
     with pytest.raises(KeyError, match="inductance"):
-        fit_ringing(Ringing(196, 0, 196), pairs[1], pairs[3], misnamed)
+        fit_ringing(*pairs, misnamed)
     for dimensions in ((4, 0, 5), (4, 1, 4)):
         with pytest.raises(ValueError, match="as many samples out as in"):
             Ringing(*dimensions)
@@ -108,7 +107,7 @@ def test_misnamed_guess_and_other_devices_are_refused(pairs):
 @pytest.mark.parametrize("mode", ["pat", "in_silico"])
 def test_network_with_skip_and_random_order_learns_on_the_device(pairs, mode):
     device, x, theta, y = pairs
-    twin = fit_ringing(Ringing(196, 0, 196), x, y, GUESS, rows=100)
+    twin = fit_ringing(device, x, theta, y, GUESS, rows=100)
     generator = torch.Generator().manual_seed(0)
     images, labels = torch.rand(200, 196, generator=generator), torch.arange(200) % 2
     images[labels == 1, 80:120] += 0.6

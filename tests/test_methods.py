@@ -217,6 +217,16 @@ def test_moved_controls_stay_in_range_to_the_last_bit_and_fixed_ones_stay(low, h
         assert (values[:, low == high] == low[low == high]).all()
 
 
+def test_controls_are_moved_where_a_device_has_no_parameters():
+    there = SimpleNamespace(theta=torch.zeros(0))
+    network = SimpleNamespace(set_mode=lambda mode: network, states=lambda x: [None],
+                              layers=[there], controls=lambda n, reading, x: x)
+    device = SimpleNamespace(input_range=(0.0, 1.0), param_range=(0.0, 1.0))
+    x, theta = methods.controls_around(network, device, torch.full((5, 3), 0.5), 4,
+                                       np.random.default_rng(0))
+    assert x.shape == (20, 3) and theta.shape == (20, 0)
+
+
 @pytest.mark.parametrize(("side", "method"), [("device", "pat"), ("model", "in_silico")])
 def test_mixed_with_both_on_one_side_is_that_sides_method(side, method, twin):
     """Physics-aware training taken apart and put together again is physics-aware training."""

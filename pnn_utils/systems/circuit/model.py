@@ -17,6 +17,7 @@ graph.
 
 import numpy as np
 import scipy.linalg
+import scipy.optimize
 import torch
 
 from pnn_utils.systems.compiled import compiled
@@ -30,7 +31,6 @@ class Ringing(torch.nn.Module):
     """A resonant circuit loaded by a nonlinear conductance, driven and read by samples, from rest.
 
     The dimensions are the device's: as many samples out as in. `substeps` are steps per sample.
-    ``constants``, in the order of `NAMES`, are for the user to fit, as notebook 05 does.
     """
 
     def __init__(self, input_dim, param_dim, output_dim, substeps=2):
@@ -44,6 +44,31 @@ class Ringing(torch.nn.Module):
     def forward(self, x, theta):
         """Return the waveform, shape (n, samples), for drives (n, samples); theta is empty."""
         return _Ringing.apply(x, self.constants, self.settings["substeps"])
+
+
+def fit_ringing(device, x, theta, y, start, substeps=2, rows=1000):
+    """Return a `Ringing` whose constants nonlinear least squares (scipy's) fitted to pairs.
+
+    No constant but the offset may become negative.
+
+    device : only its dimensions are read
+    x, theta, y : measured pairs, shapes (n, samples), (n, 0), (n, samples)
+    start : dict, a first guess of every constant in `NAMES`, for instance from the values printed
+        on the parts; time in samples, capacitance 1
+    rows : pairs used, the first ones: nine constants need few
+    """
+    twin = Ringing(device.input_dim, device.param_dim, device.output_dim, substeps)
+    x, y = np.asarray(x[:rows], np.float64), np.asarray(y[:rows], np.float64)
+    first = np.array([start[name] for name in NAMES], dtype=float)
+
+    def residuals(constants):
+        return ((_predict(x, constants, substeps)[0] - y) / y.std()).ravel()
+
+    found = scipy.optimize.least_squares(
+        residuals, first, x_scale=np.maximum(np.abs(first), 0.05), max_nfev=100,
+        bounds=(np.where(np.array(NAMES) == "offset", -np.inf, 0.0), np.inf))
+    twin.constants.copy_(torch.from_numpy(found.x))
+    return twin
 
 
 class _Ringing(torch.autograd.Function):
