@@ -657,8 +657,8 @@ display(Markdown("\n".join(lines)))
 #   likely reason, not tested: couplings that move farther drown the errors of 0.14 $\omega_0^2$.
 #   At 0.016 both break down. How much PAT wins depends on how well the other is tuned.
 # - **PAT's gradient is far from the true one at the end**: the cosine is 0.51 for the first
-#   network and 0.83 for the second. With exact gradients, on the model, the same network reads
-#   90.66 %, so a better gradient could win up to 0.8 points.
+#   network and 0.83 for the second. How much of that is the model's error and how much the
+#   device's noise, and what a better model would win, is not measured here.
 # - **Digital references:** a perceptron with about as many trained numbers reads 89.79 ± 0.18 %, a
 #   tie with PAT, and does better without the moves than with them; a linear classifier reads 82.53
 #   ± 0.09 %.
