@@ -13,7 +13,7 @@ export OMP_WAIT_POLICY := PASSIVE
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-reproduce: $(ENVIRONMENT)  ## everything from raw data to figures, then every number compared with the committed one; about 105 min
+reproduce: $(ENVIRONMENT)  ## everything from raw data to figures, then every number compared with the committed one; nearly two hours
 	rm -rf .venv/committed && mkdir .venv/committed && git archive HEAD data/metrics | tar -x -C .venv/committed
 	rm -f data/metrics/*.json  # what cannot be made must not look reproduced
 	dvc repro --force --keep-going || echo "what is named above could not be made; all else was"
@@ -22,7 +22,7 @@ reproduce: $(ENVIRONMENT)  ## everything from raw data to figures, then every nu
 reproduce-long: data  ## hours: notebook 08 trains its networks again; a stopped run resumes
 	python -m pnn_utils.report.run notebooks/08_oscillators_fashion_mnist.py --set retrain=true
 
-test: $(ENVIRONMENT)  ## the tests, and README's tables against data/metrics and the devices; about 3 min
+test: $(ENVIRONMENT)  ## the tests, and README's tables against data/metrics and the devices; about 4 min
 	python -m pytest
 	python .ci/readme.py --check
 
