@@ -11,6 +11,7 @@ from pnn_utils.datasets.images import average_pool, load_images, random_affine, 
 from pnn_utils.datasets.vowels import Tokens, load_tokens, vowel_task
 
 random_flip, random_shift = defined("08_oscillators_fashion_mnist", "random_flip", "random_shift")
+whole_talkers, = defined("02_shg_vowels", "whole_talkers")
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def test_stratified_split_has_the_papers_sizes(tokens, seed):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_talker_disjoint_split_shares_no_talker(tokens, seed):
-    task = vowel_task(seed, "talkers", tokens)
+    task = vowel_task(seed, whole_talkers, tokens)
     assert not {*tokens.talker[task.train_index]} & {*tokens.talker[task.test_index]}
     assert (len(task.train_y), len(task.test_y)) == (210, 49)
     assert set(task.test_y) == set(task.train_y) == set(range(7))
@@ -47,6 +48,11 @@ def test_the_authors_tokens_are_259_and_their_split_is_210_to_49(tokens):
     assert len(published.train_y) == 210 and len(published.test_y) == 49
     assert {*one.test_index} != {*other.test_index}
     assert np.bincount(tokens.label[[*rows[0]]]).tolist() == [37] * 7
+
+
+def test_an_unknown_split_is_refused(tokens):
+    with pytest.raises(ValueError, match="split is 'talker'; expected one of 'draws', 'authors'"):
+        vowel_task(0, "talker", tokens)
 
 
 def test_authors_tokens_are_refused_where_the_table_lacks_them():
@@ -75,7 +81,7 @@ def test_idx_reader(tmp_path):
     assert np.array_equal(read_idx(path), np.arange(24).reshape(2, 3, 4))
 
 
-@pytest.mark.parametrize("split", ["draws", "talkers", "authors", "published"])
+@pytest.mark.parametrize("split", ["draws", whole_talkers, "authors", "published"])
 def test_rows_are_the_tokens_they_say_scaled_by_training_alone(tokens, split):
     if "fallback" in tokens.source["name"] and split in ("authors", "published"):
         pytest.skip("the fallback table lacks the authors' tokens")
@@ -95,7 +101,7 @@ def test_one_talker_cannot_stand_on_both_sides():
     formants = np.random.default_rng(0).uniform(1, 2, (259, 12))
     alone = Tokens(formants, np.repeat(np.arange(7), 37), np.array(["w01"] * 259), {})
     with pytest.raises(ValueError, match="1 talkers"):
-        vowel_task(0, "talkers", alone)
+        vowel_task(0, whole_talkers, alone)
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])

@@ -28,6 +28,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from test_datasets import whole_talkers
 
 from pnn_utils import files
 from pnn_utils.datasets import fetch
@@ -303,7 +304,7 @@ DOORS = {
             np.char.add("w", (np.arange(n) // 7 % talkers).astype(str)), {"name": "drawn"})),
         n=partly(st.integers(259, 300), st.sampled_from([0, 1, 200])), seed=SEEDS,
         talkers=partly(st.just(40), st.integers(1, 40)),
-        split=one_of("draws", "talkers")),
+        split=one_of("draws", whole_talkers)),
     "datasets.fetch.path": door(
         lambda path, content, **arguments: raw_data(
             path, {"raw/mnist/a": content}, {"a": b"whole"}, **arguments),
@@ -327,7 +328,7 @@ DOORS = {
         chain, examples=100, sizes=partly(st.just((5, 0, 5)), SIZES), n_classes=whole(1, 5),
         n_layers=whole(1, 2), readout=one_of("mean", "power"), shuffle=st.booleans(),
         skip=st.booleans(), mode=MODES),
-    "networks.hybrid.Hybrid": door(
+    "test_hybrid.Hybrid": door(  # of notebook 06
         hybrid, examples=100, sizes=partly(st.just([(2, 1, 3)] * 2), st.lists(SIZES, max_size=2)),
         n_models=partly(st.just(2), st.integers(0, 2)), n_classes=whole(1, 3), mode=MODES,
         bound=one_of("clip", "linear", "sigmoid"), readout=one_of("linear", "parts")),

@@ -19,7 +19,6 @@ from pnn_utils.systems.base import check_choice
 
 AUTHORS = Path(__file__).with_name("authors_tokens.csv")
 CLASSES = ("ae", "ah", "aw", "er", "ih", "iy", "uw")
-WORDS = ("had", "hod", "hawed", "heard", "hid", "heed", "who'd")
 TOKENS_PER_CLASS, TEST_PER_CLASS = 37, 7
 # F1, F2, F3 at steady state and at 20, 50 and 80 % of the vowel: columns of the table, from 0.
 COLUMNS = (3, 4, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15)
@@ -71,9 +70,9 @@ def vowel_task(seed, split="draws", tokens=None):
     Each column is scaled so that the training tokens span [0, 1]; test values beyond are clipped.
 
     seed : one child seed draws the tokens, another the split
-    split : "draws", tokens and split by seed; "talkers", the same with no talker on both sides
-        (the number a vowel differs from split to split); "authors", the 259 tokens of the paper's
-        authors [3], split by seed; "published", those in their own split
+    split : "draws", tokens and split by seed; "authors", the 259 tokens of the paper's authors
+        [3], split by seed; "published", those in their own split; or a function that splits what
+        is drawn, (talker, label, rng) -> mask of the test's tokens
     tokens : default `load_tokens()`
 
     Raises
@@ -81,19 +80,20 @@ def vowel_task(seed, split="draws", tokens=None):
     ValueError
         If the split is none of these or was not found, or the authors' tokens are not among these.
     """
-    check_choice("split", split, "draws", "talkers", "authors", "published")
+    if not callable(split):
+        check_choice("split", split, "draws", "authors", "published")
     tokens = tokens or load_tokens()
     draw, rng = np.random.default_rng(seed).spawn(2)
-    whole = split in ("draws", "talkers")
-    chosen, of_test = (np.arange(len(tokens.label)), None) if whole else _authors_tokens(tokens)
+    given = split in ("authors", "published")
+    chosen, of_test = _authors_tokens(tokens) if given else (np.arange(len(tokens.label)), None)
     rows = [chosen[tokens.label[chosen] == c] for c in range(len(CLASSES))]
-    rows = [draw.permutation(r)[:TOKENS_PER_CLASS] if whole else r for r in rows]
+    rows = [r if given else draw.permutation(r)[:TOKENS_PER_CLASS] for r in rows]
     if split in ("draws", "authors"):
         rows = np.array([rng.permutation(r) for r in rows])
         train, test = rows[:, TEST_PER_CLASS:].ravel(), rows[:, :TEST_PER_CLASS].ravel()
     else:
         chosen = np.concatenate(rows)
-        in_test = of_test[chosen] if split == "published" else _whole_talkers(
+        in_test = of_test[chosen] if given else split(
             tokens.talker[chosen], tokens.label[chosen], rng)
         train, test = chosen[~in_test], chosen[in_test]
     train = rng.permutation(train)  # so that any leading part of it is a fair sample
@@ -111,17 +111,3 @@ def _authors_tokens(tokens):
         raise ValueError(f"the authors' tokens are not among those of {tokens.source['name']}")
     found = np.array([part.get(name, "") for name in names])
     return np.flatnonzero(found != ""), found == "test"
-
-
-def _whole_talkers(talker, label, rng):
-    """Return a mask of the test's tokens: whole talkers in random order, all vowels in and out."""
-    names, size = np.unique(talker), TEST_PER_CLASS * len(CLASSES)
-    for _ in range(200):
-        mask = np.zeros(len(talker), bool)
-        for name in rng.permutation(names):
-            if mask.sum() + (talker == name).sum() <= size:
-                mask |= talker == name
-        vowels = len(np.unique(label[mask])), len(np.unique(label[~mask]))
-        if mask.sum() == size and min(vowels) == len(CLASSES):
-            return mask
-    raise ValueError(f"{len(names)} talkers: no {size} tokens of whole talkers have all vowels")
