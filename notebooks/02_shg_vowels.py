@@ -64,7 +64,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from pnn_utils import experiment, files, methods
-from pnn_utils.datasets.vowels import CLASSES, TEST_PER_CLASS, load_tokens, vowel_task
+from pnn_utils.datasets.vowels import CLASSES, authors_parts, load_tokens, vowel_task
 from pnn_utils.networks import signal_like_controls, spectral_chain
 from pnn_utils.report import figures
 from pnn_utils.report.figures import COLOURS, draw_arrow, draw_box, percent
@@ -257,9 +257,10 @@ figures.save_figure(fig, NAME, "network")
 # - **exact**: device forward, the simulator's own Jacobian backward; no laboratory has it.
 
 # %%
-def whole_talkers(talker, label, rng):
-    """A mask of the test's tokens: whole talkers in random order, all vowels in and out."""
-    names, size = np.unique(talker), TEST_PER_CLASS * len(CLASSES)
+def whole_talkers(tokens, rows, rng):
+    """A mask of the test's rows: whole talkers in random order, all vowels in and out."""
+    talker, label = tokens.talker[rows], tokens.label[rows]
+    names, size = np.unique(talker), 7 * len(CLASSES)
     for _ in range(200):
         mask = np.zeros(len(talker), bool)
         for name in rng.permutation(names):
@@ -271,9 +272,16 @@ def whole_talkers(talker, label, rng):
     raise ValueError(f"{len(names)} talkers: no {size} tokens of whole talkers have all vowels")
 
 
+def published(tokens, rows, rng):
+    """A mask of the test's rows: the authors' own."""
+    return authors_parts(tokens)[rows] == "test"
+
+
 def task_of(seed, split):
+    divided = {"talkers": ("draws", whole_talkers), "published": ("authors", published)}
     split = STAND_IN.get(split, split)
-    return vowel_task(seed, whole_talkers if split == "talkers" else split, tokens)
+    which, divide = divided.get(split, (split, None))
+    return vowel_task(seed, which, tokens, divide)
 
 
 # %%

@@ -114,10 +114,9 @@ def restandardise(network, x):
 @torch.no_grad()
 def moments(network, x, mode):
     """Return mean and sd of what each `Standardise` of a network sees, for rows x in this mode."""
-    seen = {}
-    _watched(network.set_mode(mode), x,
-             lambda part, values: seen.setdefault(part, _moments(part, values)))
-    return list(seen.values())
+    seen = []
+    _watched(network.set_mode(mode), x, lambda part, values: seen.append(_moments(part, values)))
+    return seen
 
 
 @torch.no_grad()
@@ -127,34 +126,30 @@ def match(network, trained_with, x):
     Each part gives there, for the rows x, the mean and sd that it gave where it was trained, with
     the `moments` `trained_with`. One pass a layer and row.
     """
-    waiting, moved = iter(trained_with), set()
+    waiting = iter(trained_with)
 
     def move(part, values):
-        if part not in moved:
-            moved.add(part)
-            (mean, sd), (here, spread) = next(waiting), _moments(part, values)
-            if not torch.equal(mean, here):  # equal: of the network's input
-                ratio = torch.where(sd > 0, spread / sd, 1)
-                part.mean.copy_(here - ratio * (mean - part.mean))
-                part.sd.mul_(ratio)
+        (mean, sd), (here, spread) = next(waiting), _moments(part, values)
+        if not torch.equal(mean, here):  # equal: of the network's input
+            ratio = torch.where(sd > 0, spread / sd, 1)
+            part.mean.copy_(here - ratio * (mean - part.mean))
+            part.sd.mul_(ratio)
 
     _watched(network.set_mode("device"), x, move)
     return network
 
 
 def _watched(network, x, watch):
-    """Run a network, with ``watch(part, values)`` before each of its parts that standardises."""
-    def hook(part, given):
-        watch(part, given[0])  # a hook that returned something would change what is given
+    """Run a network; before each of its parts first standardises, call ``watch(part, values)``."""
+    waiting = {part for part in network.modules() if isinstance(part, parts.Standardise)}
 
-    watched = [part.register_forward_pre_hook(hook) for part in network.modules()
-               if isinstance(part, parts.Standardise)]
-    try:
-        with parts.evaluating(network):
-            network(x)
-    finally:
-        for one in watched:
-            one.remove()
+    def hook(part, given):
+        if part in waiting:
+            waiting.remove(part)
+            watch(part, given[0])  # a hook that returned something would change what is given
+
+    with torch.nn.modules.module.register_module_forward_pre_hook(hook), parts.evaluating(network):
+        network(x)
 
 
 def _moments(part, values):

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import joblib
 import torch
-from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm  # the plain bar heeds TQDM_DISABLE, which keeps bars out of outputs
 
 from pnn_utils.files import load_tensors, save_tensors
@@ -81,9 +80,9 @@ def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=No
     """
     generator = generator or torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
-    average = AveragedModel(network) if average_epochs else torch.nn.Module()
+    average = torch.optim.swa_utils.AveragedModel(network) if average_epochs else torch.nn.Module()
     kept = checkpoint and Checkpoint(
-        checkpoint, network, optimizer, generator, device, x, y, average, epochs=epochs, clip=clip,
+        checkpoint, network, average, optimizer, generator, device, x, y, epochs=epochs, clip=clip,
         learning_rate=learning_rate, batch_size=batch_size, late_epochs=late_epochs,
         average_epochs=average_epochs)
     history = kept.resume() if kept else []
@@ -137,11 +136,11 @@ class Checkpoint:
     part of it: a real device never repeats them.
     """
 
-    def __init__(self, path, network, optimizer, generator, device, x, y, average, **settings):
-        self.path, self.network, self.optimizer = Path(path), network, optimizer
-        self.average = average  # of the network's weights, or a module without any
-        self.generator, self.device = generator, device
-        self.weights = {name: value.clone() for name, value in network.state_dict().items()}
+    def __init__(self, path, network, average, optimizer, generator, device, x, y, **settings):
+        self.path, self.optimizer, self.generator = Path(path), optimizer, generator
+        # Beside it the average of its weights, or a module without any.
+        self.both, self.device = torch.nn.ModuleDict({"now": network, "mean": average}), device
+        self.weights = {name: value.clone() for name, value in self.both.state_dict().items()}
         self.seed = generator.get_state()
         told = {"data": [x], "labels": [y], "seed": [self.seed], "start": network.parameters()}
         self.settings = settings | {"mode": [layer.mode for layer in _physical(network)]} | {
@@ -150,8 +149,7 @@ class Checkpoint:
 
     def save(self, history):
         """Write everything that the rest of the run depends on."""
-        parts = {"network": self.network.state_dict(), **self.optimizer.state_dict()["state"],
-                 "average": self.average.state_dict(),
+        parts = {"weights": self.both.state_dict(), **self.optimizer.state_dict()["state"],
                  "random": {"batches": self.generator.get_state(), "rest": torch.get_rng_state()}}
         # Cloned, for a file has no place for a tensor of two names: controls that layers share.
         tensors = {f"{part}:{name}": value.clone() for part, values in parts.items()
@@ -169,8 +167,7 @@ class Checkpoint:
                      in self.settings.items() if run["settings"].get(name) != value]
             if other:
                 raise ValueError(f"it belongs to a run with other {', '.join(other)}")
-            self.network.load_state_dict(_part(tensors, "network"))
-            self.average.load_state_dict(_part(tensors, "average"))
+            self.both.load_state_dict(_part(tensors, "weights"))
             optimizer = self.optimizer.state_dict()
             moments = {n: _part(tensors, n) for n in optimizer["param_groups"][0]["params"]}
             self.optimizer.load_state_dict(optimizer | {"state": moments})
@@ -185,7 +182,7 @@ class Checkpoint:
 
     def put_back(self):
         """Return network and generator to their start, so that the same call is the same run."""
-        self.network.load_state_dict(self.weights)
+        self.both.load_state_dict(self.weights)
         self.generator.set_state(self.seed)
 
 

@@ -299,12 +299,13 @@ DOORS = {
             load, {"raw/vowels/vowdata.dat": content}, {"vowdata.dat": VOWELS}),
         content=spoilt(VOWELS)),
     "datasets.vowels.vowel_task": door(
-        lambda task, n, talkers, seed, split: task(seed, split, Tokens(
+        lambda task, n, talkers, **arguments: task(tokens=Tokens(
             np.random.default_rng(0).random((n, 12)), np.arange(n) % 7,
-            np.char.add("w", (np.arange(n) // 7 % talkers).astype(str)), {"name": "drawn"})),
+            np.char.add("w", (np.arange(n) // 7 % talkers).astype(str)), {"name": "drawn"}),
+            **arguments),
         n=partly(st.integers(259, 300), st.sampled_from([0, 1, 200])), seed=SEEDS,
         talkers=partly(st.just(40), st.integers(1, 40)),
-        split=one_of("draws", whole_talkers)),
+        which=one_of("draws"), divide=st.sampled_from([None, whole_talkers])),
     "datasets.fetch.path": door(
         lambda path, content, **arguments: raw_data(
             path, {"raw/mnist/a": content}, {"a": b"whole"}, **arguments),

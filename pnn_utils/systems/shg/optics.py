@@ -76,23 +76,16 @@ def phase_matching_angle(wavelength):
     return np.arcsin(np.sqrt((n_fundamental**-2 - n_o**-2) / (n_e**-2 - n_o**-2)))
 
 
-def wave_vectors(wavelength):
-    """Wave vectors of fundamental and second harmonic in BBO cut for `wavelength`.
+def wave_vectors(omega, wavelength):
+    """Wave vectors at the angular frequency omega, rad/s, in BBO cut for `wavelength`, in rad/m.
 
-    Two functions, rad/m of the angular frequency in rad/s: of the ordinary wave, and of the
-    extraordinary wave at the phase-matching angle.
+    Two of them: of the ordinary wave, as which the fundamental travels, and of the extraordinary
+    wave at the phase-matching angle, the second harmonic.
     """
     angle = phase_matching_angle(wavelength)
-
-    def k_fundamental(omega):
-        return refractive_indices(2 * np.pi * LIGHT_SPEED / omega)[0] * omega / LIGHT_SPEED
-
-    def k_harmonic(omega):
-        n_o, n_e = refractive_indices(2 * np.pi * LIGHT_SPEED / omega)
-        index = 1 / np.sqrt(np.cos(angle) ** 2 / n_o**2 + np.sin(angle) ** 2 / n_e**2)
-        return index * omega / LIGHT_SPEED
-
-    return k_fundamental, k_harmonic
+    n_o, n_e = refractive_indices(2 * np.pi * LIGHT_SPEED / omega)
+    index = 1 / np.sqrt(np.cos(angle) ** 2 / n_o**2 + np.sin(angle) ** 2 / n_e**2)
+    return n_o * omega / LIGHT_SPEED, index * omega / LIGHT_SPEED
 
 
 def phase_matching(frequency, wavelength, crystal_length):
@@ -101,7 +94,7 @@ def phase_matching(frequency, wavelength, crystal_length):
     `frequency` is W / (2 pi) from the centre of the second harmonic; `wavelength` that of the
     phase-matched fundamental.
     """
-    k_fundamental, k_harmonic = wave_vectors(wavelength)
     omega = 2 * np.pi * (2 * LIGHT_SPEED / wavelength + frequency)
-    mismatch = k_harmonic(omega) - 2 * k_fundamental(omega / 2)
+    (fundamental, _), (_, harmonic) = (wave_vectors(w, wavelength) for w in (omega / 2, omega))
+    mismatch = harmonic - 2 * fundamental
     return np.sinc(mismatch * crystal_length / (2 * np.pi))
