@@ -129,8 +129,7 @@ class Within(Into):
 class Clamp(Into):
     """Send -1 to low and 1 to high, and cut off what does not fit, as a converter would."""
 
-    def share(self, z):
-        return (z.clamp(-1, 1) + 1) / 2
+    share = staticmethod(lambda z: (z.clamp(-1, 1) + 1) / 2)
 
 
 class Pool(torch.nn.Module):

@@ -7,9 +7,7 @@ import joblib
 import torch
 from tqdm import tqdm  # the plain bar heeds TQDM_DISABLE, which keeps bars out of outputs
 
-from pnn_utils.files import load_tensors, save_tensors
-from pnn_utils.parts import changed, evaluating
-from pnn_utils.pat import Physical
+from pnn_utils import files, parts, pat
 
 WARMUP = 0.05  # share of the epochs
 
@@ -21,20 +19,20 @@ def accuracy(network, x, y, portion=None):
     Network and models judge as they would be used, in torch's eval mode, `portion` rows at once
     (default: all). Afterwards all modes are as they were, here and in the next two functions.
     """
-    with evaluating(network, *(layer.parts[1] for layer in _physical(network))):
+    with parts.evaluating(network, *(layer.parts[1] for layer in _physical(network))):
         logits = torch.cat([network(rows) for rows in x.split(portion or len(x))])
     return (logits.argmax(-1) == y).sum().item() / len(y)
 
 
 def accuracy_on_device(network, x, y):
     """Return the accuracy with every physical layer on the device."""
-    with changed(_physical(network), "mode", "device"):
+    with parts.changed(_physical(network), "mode", "device"):
         return accuracy(network, x, y)
 
 
 def accuracy_on_model(network, x, y):
     """Return the accuracy with every physical layer on its model."""
-    with changed(_physical(network), "mode", "in_silico"):
+    with parts.changed(_physical(network), "mode", "in_silico"):
         return accuracy(network, x, y, 1000)  # 5,000 images at once take a gigabyte
 
 
@@ -45,7 +43,7 @@ def confidence_on_device(network, x, y):
     It is the accuracy of one that draws its answers, in finer steps than that of the few rows that
     are held out for validation.
     """
-    with changed(_physical(network), "mode", "device"), evaluating(network):
+    with parts.changed(_physical(network), "mode", "device"), parts.evaluating(network):
         return network(x).softmax(-1).gather(-1, y[:, None]).mean().item()
 
 
@@ -149,20 +147,21 @@ class Checkpoint:
 
     def save(self, history):
         """Write everything that the rest of the run depends on."""
-        parts = {"weights": self.both.state_dict(), **self.optimizer.state_dict()["state"],
+        states = {"weights": self.both.state_dict(), **self.optimizer.state_dict()["state"],
                  "random": {"batches": self.generator.get_state(), "rest": torch.get_rng_state()}}
         # Cloned, for a file has no place for a tensor of two names: controls that layers share.
-        tensors = {f"{part}:{name}": value.clone() for part, values in parts.items()
+        tensors = {f"{part}:{name}": value.clone() for part, values in states.items()
                    for name, value in values.items()}
-        save_tensors(self.path, tensors, {"settings": self.settings, "history": history,
-                                          "device": self.device and self.device.state_dict()})
+        device = self.device and self.device.state_dict()
+        files.save_tensors(self.path, tensors, {
+            "settings": self.settings, "history": history, "device": device})
 
     def resume(self):
         """Take over the state in the file and return its history; a new run writes one first."""
         if not self.path.exists():
             self.save([])  # from the first moment, for a device may stop in the first epoch
         try:
-            tensors, run = load_tensors(self.path)
+            tensors, run = files.load_tensors(self.path)
             other = [f"{name} {run['settings'].get(name)} (here {value})" for name, value
                      in self.settings.items() if run["settings"].get(name) != value]
             if other:
@@ -207,7 +206,7 @@ def _part(tensors, name):
 
 
 def _physical(network):
-    return [part for part in network.modules() if isinstance(part, Physical)]
+    return [part for part in network.modules() if isinstance(part, pat.Physical)]
 
 
 def _schedule(progress):

@@ -4,8 +4,7 @@ Frequencies are offsets from the centre of the fundamental's or the second harmo
 """
 
 import numpy as np
-import scipy.linalg
-from scipy.special import erf
+from scipy import linalg, special
 
 LIGHT_SPEED = 299_792_458.0  # m/s, exact
 
@@ -27,7 +26,7 @@ def crosstalk_matrix(n_channels, spot):
     identity. Rows sum to 1: no light is lost between channels, only at the two ends.
     """
     gaussian = np.exp(-((np.arange(-n_channels, n_channels + 1) / max(spot, 1e-9)) ** 2) / 2)
-    return scipy.linalg.toeplitz(gaussian[n_channels:-1] / gaussian.sum())
+    return linalg.toeplitz(gaussian[n_channels:-1] / gaussian.sum())
 
 
 def bin_weights(frequency, n_bins, bin_width, resolution):
@@ -40,7 +39,7 @@ def bin_weights(frequency, n_bins, bin_width, resolution):
     # Even a perfect spectrometer spreads a sample over the grid spacing that it stands for.
     sigma = max(resolution / np.sqrt(8 * np.log(2)), spacing / 2)
     edges = (np.arange(n_bins + 1) - n_bins / 2) * bin_width
-    below = (1 + erf((edges - frequency[:, None]) / (np.sqrt(2) * sigma))) / 2
+    below = (1 + special.erf((edges - frequency[:, None]) / (np.sqrt(2) * sigma))) / 2
     return np.diff(below, axis=1) * spacing / bin_width
 
 
@@ -95,6 +94,5 @@ def phase_matching(frequency, wavelength, crystal_length):
     phase-matched fundamental.
     """
     omega = 2 * np.pi * (2 * LIGHT_SPEED / wavelength + frequency)
-    (fundamental, _), (_, harmonic) = (wave_vectors(w, wavelength) for w in (omega / 2, omega))
-    mismatch = harmonic - 2 * fundamental
+    mismatch = wave_vectors(omega, wavelength)[1] - 2 * wave_vectors(omega / 2, wavelength)[0]
     return np.sinc(mismatch * crystal_length / (2 * np.pi))
