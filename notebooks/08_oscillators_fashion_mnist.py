@@ -218,7 +218,7 @@ def trained(mode, seed, learning_rate, epochs, n_images, *, hold_out=True, watch
 # record of the search in `data/weights` are replaced when all are done.
 
 # %%
-WEIGHTS = files.RESULTS / "data" / "weights" if retrain else files.WEIGHTS
+WEIGHTS = (files.RESULTS if retrain else files.ROOT) / "data" / "weights"
 RATES_FILE = WEIGHTS / "fashion_rates.json"
 LONG = results_file(NAME, epochs=long_epochs, images=long_images)
 
