@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ROOT / "notebooks"
 RAW = ROOT / "data" / "raw"
 WEIGHTS = ROOT / "data" / "weights"  # of long trainings; committed
+SEARCHES = ROOT / "data" / "searches"  # what searches for rates have found; committed
 
 RESULTS = (ROOT / os.environ.get("PNN_SCRATCH", "")).resolve()
 NOTEBOOKS = RESULTS / "notebooks"
