@@ -43,6 +43,7 @@ n_copies = 2  # copies of the device, each with its own twin; seed s uses copy s
 n_search = 1  # seeds of the search for learning rates, on validation tokens
 learning_rates = [0.05, 0.1]
 extensions = 0  # times that the search may widen its grid, where the best rate stands on an edge
+search_again = False  # True: search even where what a search has found is committed
 epochs = 60
 jitter = 0.03  # sd of what is added to training inputs at each step, which run from 0 to 1
 n_pairs = 6000  # measured pairs for the digital model
@@ -142,10 +143,11 @@ depends = dict(n_layers=n_layers, epochs=epochs, n_pairs=n_pairs, twin_epochs=tw
                n_copies=n_copies, jitter=jitter, data=tokens.source["sha256"])
 FILES = {name: experiment.results_file(NAME, trial=name, **depends)
          for name in ("fitted", "trial", "baseline")}
+FILES["search"] = experiment.search_file(NAME, search_again, trial="search", **depends)
 
 
-def run(trial, points, **settings):
-    return experiment.sweep(trial, points, FILES[trial.__name__], scheduler="processes",
+def run(trial, points, file=None, **settings):
+    return experiment.sweep(trial, points, FILES[file or trial.__name__], scheduler="processes",
                             jobs=jobs, **settings)
 
 
@@ -379,7 +381,7 @@ def validation(pairs):
     points = [dict(method=method, learning_rate=rate, seed=100 + seed, hold_out=42, split=split,
                    skip=skip) for (method, skip), rate in pairs
               for split in ("authors", "draws") for seed in range(n_search)]
-    found = run(trial, points, broken={"confidence": 0.0, "passes": 0})
+    found = run(trial, points, "search", broken={"confidence": 0.0, "passes": 0})
     for i, ((method, skip), rate) in enumerate(pairs):
         searched[method, skip, rate] = found[2 * i * n_search:2 * (i + 1) * n_search]
     return np.reshape([one["confidence"] for one in found], (-1, 2 * n_search)).mean(1).tolist()
@@ -403,7 +405,7 @@ for skip in (False, True):
     points = [dict(method="pat", learning_rate=rate, seed=100 + seed, hold_out=42, split=split,
                    skip=skip, jitter=0.0) for split in ("authors", "draws")
               for seed in range(n_search)]
-    found = run(trial, points)
+    found = run(trial, points, "search")
     searched["pat", skip, "no jitter"] = found
     without[f"pat{'_skip' if skip else ''}"] = experiment.paired(
         [one["accuracy"] for one in searched["pat", skip, rate]],
@@ -561,6 +563,8 @@ write_metrics(NAME, profile, results, paper={"pat_authors_tokens": 0.93, "in_sil
                         for (method, skip), choice in best.items()},
               paired=differences, n_copies=n_copies, jitter_adds=without,
               device_passes_per_trial={name: final[name][0]["passes"] for name in variants})
+if profile == "full":
+    experiment.keep_search(FILES.pop("search"))
 for path in FILES.values():
     path.unlink()  # the next run computes anew
 

@@ -47,6 +47,7 @@ epochs = 4
 batch_size = 128  # full: 512
 learning_rates = [0.006]
 extensions = 0  # times that a search may widen its grid, where the best rate stands on an edge
+search_again = False  # True: search even where what a search has found is committed
 study_images = 1500  # of the study of variants, smaller because there are many; full: 15,000
 study_epochs = 3
 study_rates = [0.015]
@@ -91,10 +92,11 @@ depends = dict(n_copies=n_copies, n_train=n_train, n_valid=n_valid, n_test=n_tes
                hidden_widths=hidden_widths)
 FILES = {name: experiment.results_file(NAME, trial=name, **depends)
          for name in ("fitted", "trial", "perceptrons")}
+FILES["search"] = experiment.search_file(NAME, search_again, trial="search", **depends)
 
 
-def run(trial, points, **settings):
-    return experiment.sweep(trial, points, FILES[trial.__name__], scheduler="processes",
+def run(trial, points, file=None, **settings):
+    return experiment.sweep(trial, points, FILES[file or trial.__name__], scheduler="processes",
                             jobs=jobs, **settings)
 
 
@@ -447,7 +449,8 @@ def searched(cases, rates, **settings):
     """Search a rate for each case, from the grid of rates."""
     def score(pairs):
         points = points_of(*zip(*pairs, strict=True), [0], **settings)
-        return [one["valid"] for one in trials(points, broken={"valid": 0.0, "passes": 0})]
+        found = trials(points, file="search", broken={"valid": 0.0, "passes": 0})
+        return [one["valid"] for one in found]
 
     return experiment.search(score, rates, cases, extensions)
 
@@ -617,7 +620,7 @@ macs = {width: 784 * width + 10 * width if width else 7840 for width in widths}
 
 def score_perceptrons(pairs):
     rates = sorted({rate for _, rate in pairs})
-    found = run(perceptrons, [dict(learning_rate=rate, seed=0) for rate in rates])
+    found = run(perceptrons, [dict(learning_rate=rate, seed=0) for rate in rates], "search")
     by_rate = {rate: one["valid"] for rate, one in zip(rates, found, strict=True)}
     return [by_rate[rate][widths.index(width)] for width, rate in pairs]
 
@@ -816,6 +819,8 @@ write_metrics(
                 "mlp": [{"width": width, "macs": macs[width], "accuracy": tested[width]}
                         for width in widths]},
     device_passes_per_trial={answer: runs[0]["passes"] for answer, runs in final.items()})
+if profile == "full":
+    experiment.keep_search(FILES.pop("search"))
 for kept in FILES.values():
     for path in kept.parent.glob(f"{kept.stem}.*"):
         path.unlink()  # results, weights and noise: the next run computes anew

@@ -45,9 +45,32 @@ def results_file(notebook, **settings):
     `settings` are what trials depend on beside their points.
     """
     sources = files.SOURCES / f"{notebook}.py", *sorted((files.ROOT / "pnn_utils").rglob("*.py"))
-    told = [json.dumps(settings, sort_keys=True).encode(), *map(Path.read_bytes, sources)]
-    digest = hashlib.sha256(b"".join(told)).hexdigest()
-    return files.SWEEPS / f"{notebook}-{digest[:12]}.jsonl"
+    told = json.dumps(settings, sort_keys=True).encode(), b"".join(map(Path.read_bytes, sources))
+    digests = [hashlib.sha256(part).hexdigest()[:8] for part in told]
+    return files.SWEEPS / f"{'-'.join([notebook, *digests])}.jsonl"
+
+
+def search_file(notebook, again=False, **settings):
+    """Return the file of a search's results; it holds those that are committed for these settings.
+
+    A search takes as long as the trainings that it is for, so that what it found is committed,
+    under a name that depends on the settings and not on the code. `again` starts from nothing.
+    """
+    path = results_file(notebook, **settings)
+    if not again and _committed(path).exists():
+        files.write_text(path, _committed(path).read_text("utf-8"))
+    return path
+
+
+def keep_search(path):
+    """Move the results of a whole search, the file `path`, to the place of what is committed."""
+    files.write_text(files.RESULTS / _committed(path).relative_to(files.ROOT),
+                     path.read_text("utf-8"))
+    path.unlink()
+
+
+def _committed(path):
+    return files.SEARCHES / f"{path.stem.rpartition('-')[0]}.jsonl"
 
 
 def sweep(trial, points, path, scheduler="serial", jobs=2, broken=None):
