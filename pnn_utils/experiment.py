@@ -15,10 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from joblib import Parallel, delayed, parallel_config
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn import linear_model, model_selection, pipeline, preprocessing
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm  # the plain bar heeds TQDM_DISABLE, which keeps bars out of outputs
 
@@ -205,5 +202,7 @@ def paired(a, b, overlap=0.0):
 
 def linear_classifier():
     """Multinomial logistic regression on standardised inputs; penalty by five-fold validation."""
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    return GridSearchCV(model, {"logisticregression__C": [0.1, 1.0, 10.0, 100.0]}, cv=5)
+    logistic = linear_model.LogisticRegression(max_iter=2000)
+    model = pipeline.make_pipeline(preprocessing.StandardScaler(), logistic)
+    return model_selection.GridSearchCV(
+        model, {"logisticregression__C": [0.1, 1.0, 10.0, 100.0]}, cv=5)

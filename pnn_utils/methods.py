@@ -45,9 +45,8 @@ def mixed(start, twin, device, x, y, *, loss, states, seed, **schedule):
     what remains of physics-aware training where only the last layer can be read.
     """
     network, ways = start(twin).set_mode("device"), {"device": "pat", "model": "in_silico"}
-    history = train(_Mixed(network, ways[loss], ways[states]), x, y, device=device,
-                    generator=_generator(seed), **schedule)
-    return network, history
+    return network, train(_Mixed(network, ways[loss], ways[states]), x, y, device=device,
+                          generator=_generator(seed), **schedule)
 
 
 class _Mixed(torch.nn.Module):

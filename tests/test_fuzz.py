@@ -143,7 +143,7 @@ def raw_data(call, contents, checksums=None, **arguments):
             Path(folder, place).write_bytes(content)
         patch.setattr(files, "RAW", Path(folder, "raw"))
         patch.setattr(fetch, "FILES", {"mnist": digests, "vowels": digests})
-        patch.setattr(fetch, "SOURCES", {"mnist": [], "vowels": []})
+        patch.setattr(fetch, "SETS", {"mnist": {"sources": []}, "vowels": {"sources": []}})
         patch.setenv(fetch.MIRROR, str(Path(folder, "mirror")))
         answer = call(**arguments)
         for name, content in right.items():

@@ -18,7 +18,6 @@ from pnn_utils import files
 from pnn_utils.systems.base import check_choice
 
 SETS = tomllib.loads(Path(__file__).with_name("sources.toml").read_text(encoding="utf-8"))
-SOURCES = {name: known["sources"] for name, known in SETS.items()}
 FILES = {name: known["files"] for name, known in SETS.items()}  # name: SHA-256
 MIRROR = "PNN_DATA_MIRROR"
 FALLBACK = "peterson_barney1952.tsv"  # made here where no source has Hillenbrand's vowels
@@ -36,7 +35,7 @@ def fetch(name):
     folder, tried = files.RAW / name, []
     for leftover in folder.glob(".*.part"):  # of a killed fetch
         leftover.unlink(missing_ok=True)
-    for source in (MIRROR, *SOURCES[name]):
+    for source in (MIRROR, *SETS[name]["sources"]):
         if missing := _missing(name):
             tried.append(f"  - {source.strip()}: {_take(source, name, missing)}")
     if not (missing := _missing(name)):

@@ -85,8 +85,7 @@ def vowel_task(seed, which="draws", tokens=None, divide=None):
     draw, rng = np.random.default_rng(seed).spawn(2)
     known = which == "draws" or authors_parts(tokens) != ""
     rows = [np.flatnonzero(known & (tokens.label == c)) for c in range(len(CLASSES))]
-    if which == "draws":
-        rows = [draw.permutation(r)[:TOKENS_PER_CLASS] for r in rows]
+    rows = [draw.permutation(r)[:TOKENS_PER_CLASS] if which == "draws" else r for r in rows]
     if divide:
         chosen = np.concatenate(rows)
         in_test = divide(tokens, chosen, rng)
