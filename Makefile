@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help reproduce reproduce-long quick test torture lint lab bench readme data wheels
+.PHONY: help reproduce reproduce-long quick searches test torture lint lab bench readme data wheels
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ reproduce: $(ENVIRONMENT)  ## everything from raw data to figures, then every nu
 
 reproduce-long: data  ## hours: notebook 08 trains its networks again; a stopped run resumes
 	python -m pnn_utils.report.run notebooks/08_oscillators_fashion_mnist.py --set retrain=true
+
+searches: data  ## hours: the searches for learning rates again, whose results are committed in data/searches
+	python -m pnn_utils.report.run notebooks/0[2-8]_*.py notebooks/1[03]_*.py --set search_again=true
 
 test: $(ENVIRONMENT)  ## the tests, and README's tables against data/metrics and the devices; about 4 min
 	python -m pytest

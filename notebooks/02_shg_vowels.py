@@ -43,6 +43,7 @@ n_copies = 2  # copies of the device, each with its own twin; seed s uses copy s
 n_search = 1  # seeds of the search for learning rates, on validation tokens
 learning_rates = [0.05, 0.1]
 extensions = 0  # times that the search may widen its grid, where the best rate stands on an edge
+search_again = False  # True: search even where what a search has found is committed
 epochs = 60
 jitter = 0.03  # sd of what is added to training inputs at each step, which run from 0 to 1
 n_pairs = 6000  # measured pairs for the digital model
@@ -64,7 +65,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from pnn_utils import experiment, files, methods
-from pnn_utils.datasets.vowels import CLASSES, WORDS, load_tokens, vowel_task
+from pnn_utils.datasets.vowels import CLASSES, authors_parts, load_tokens, vowel_task
 from pnn_utils.networks import signal_like_controls, spectral_chain
 from pnn_utils.report import figures
 from pnn_utils.report.figures import COLOURS, draw_arrow, draw_box, percent
@@ -77,6 +78,7 @@ from pnn_utils.twin import fit_twin, judge_twin, load_twin, random_controls, sav
 
 # %%
 NAME = "02_shg_vowels"
+WORDS = ("had", "hod", "hawed", "heard", "hid", "heed", "who'd")  # of the classes
 cost = Cost()
 figures.use_house_style()
 torch.set_num_threads(1)  # the matrices are small; a second process uses the other core better
@@ -141,10 +143,11 @@ depends = dict(n_layers=n_layers, epochs=epochs, n_pairs=n_pairs, twin_epochs=tw
                n_copies=n_copies, jitter=jitter, data=tokens.source["sha256"])
 FILES = {name: experiment.results_file(NAME, trial=name, **depends)
          for name in ("fitted", "trial", "baseline")}
+FILES["search"] = experiment.search_file(NAME, search_again, trial="search", **depends)
 
 
-def run(trial, points, **settings):
-    return experiment.sweep(trial, points, FILES[trial.__name__], scheduler="processes",
+def run(trial, points, file=None, **settings):
+    return experiment.sweep(trial, points, FILES[file or trial.__name__], scheduler="processes",
                             jobs=jobs, **settings)
 
 
@@ -247,12 +250,41 @@ figures.save_figure(fig, NAME, "network")
 # the device, train on the whole training set at every step (Adam, cosine schedule), and read the
 # result on the device. `hold_out` keeps the first rows of the *training* set for validation. The
 # test set enters only in final trials. At each step the training inputs are jittered a little, for
-# every method alike: 210 tokens are few.
+# every method alike: 210 tokens are few. In a talker-disjoint split no talker stands on both
+# sides; how many tokens of a vowel are tested then differs from split to split.
 #
 # - **PAT**: device forward, twin backward.
 # - **in silico**: the twin both ways. *As deployed*, it brings the constants of its own training;
 #   *re-standardised*, they are measured anew on the device, one pass a layer and training row.
 # - **exact**: device forward, the simulator's own Jacobian backward; no laboratory has it.
+
+# %%
+def whole_talkers(tokens, rows, rng):
+    """A mask of the test's rows: whole talkers in random order, all vowels in and out."""
+    talker, label = tokens.talker[rows], tokens.label[rows]
+    names, size = np.unique(talker), 7 * len(CLASSES)
+    for _ in range(200):
+        mask = np.zeros(len(talker), bool)
+        for name in rng.permutation(names):
+            if mask.sum() + (talker == name).sum() <= size:
+                mask |= talker == name
+        vowels = len(np.unique(label[mask])), len(np.unique(label[~mask]))
+        if mask.sum() == size and min(vowels) == len(CLASSES):
+            return mask
+    raise ValueError(f"{len(names)} talkers: no {size} tokens of whole talkers have all vowels")
+
+
+def published(tokens, rows, rng):
+    """A mask of the test's rows: the authors' own."""
+    return authors_parts(tokens)[rows] == "test"
+
+
+def task_of(seed, split):
+    divided = {"talkers": ("draws", whole_talkers), "published": ("authors", published)}
+    split = STAND_IN.get(split, split)
+    which, divide = divided.get(split, (split, None))
+    return vowel_task(seed, which, tokens, divide)
+
 
 # %%
 WATCHED = 5  # validation accuracy is read every so many epochs
@@ -294,7 +326,7 @@ def trained(method, learning_rate, seed, task, skip=False, hold_out=0, jitter=ji
 
 # %%
 def trial(method, learning_rate, seed, split="draws", skip=False, hold_out=0, jitter=jitter):
-    task = vowel_task(seed, STAND_IN.get(split, split), tokens)
+    task = task_of(seed, split)
     network, device, history = trained(method, learning_rate, seed, task, skip, hold_out, jitter)
     if hold_out:
         watched = history[WATCHED - 1::WATCHED]
@@ -349,7 +381,7 @@ def validation(pairs):
     points = [dict(method=method, learning_rate=rate, seed=100 + seed, hold_out=42, split=split,
                    skip=skip) for (method, skip), rate in pairs
               for split in ("authors", "draws") for seed in range(n_search)]
-    found = run(trial, points, broken={"confidence": 0.0, "passes": 0})
+    found = run(trial, points, "search", broken={"confidence": 0.0, "passes": 0})
     for i, ((method, skip), rate) in enumerate(pairs):
         searched[method, skip, rate] = found[2 * i * n_search:2 * (i + 1) * n_search]
     return np.reshape([one["confidence"] for one in found], (-1, 2 * n_search)).mean(1).tolist()
@@ -373,7 +405,7 @@ for skip in (False, True):
     points = [dict(method="pat", learning_rate=rate, seed=100 + seed, hold_out=42, split=split,
                    skip=skip, jitter=0.0) for split in ("authors", "draws")
               for seed in range(n_search)]
-    found = run(trial, points)
+    found = run(trial, points, "search")
     searched["pat", skip, "no jitter"] = found
     without[f"pat{'_skip' if skip else ''}"] = experiment.paired(
         [one["accuracy"] for one in searched["pat", skip, rate]],
@@ -444,7 +476,7 @@ def perceptron(seed):
 
 
 def baseline(name, split, seed):
-    task = vowel_task(seed, STAND_IN.get(split, split), tokens)
+    task = task_of(seed, split)
     model = experiment.linear_classifier() if name == "linear" else perceptron(seed)
     return model.fit(task.train_x, task.train_y).score(task.test_x, task.test_y)
 
@@ -531,6 +563,8 @@ write_metrics(NAME, profile, results, paper={"pat_authors_tokens": 0.93, "in_sil
                         for (method, skip), choice in best.items()},
               paired=differences, n_copies=n_copies, jitter_adds=without,
               device_passes_per_trial={name: final[name][0]["passes"] for name in variants})
+if profile == "full":
+    experiment.keep_search(FILES.pop("search"))
 for path in FILES.values():
     path.unlink()  # the next run computes anew
 

@@ -40,6 +40,7 @@ n_copies = 2  # copies of the device, each with its own twin; seed s uses copy s
 n_search = 1  # seeds of the search for learning rates
 learning_rates = [0.1]
 extensions = 0  # times that the search may widen its grid, where the best rate stands on an edge
+search_again = False  # True: search even where what a search has found is committed
 epochs = 60
 jitter = 0.03  # sd of what is added to training inputs at each step, which run from 0 to 1
 n_pairs = 6000  # measured pairs for the digital model
@@ -89,11 +90,12 @@ depends = dict(epochs=epochs, jitter=jitter, n_pairs=n_pairs, n_copies=n_copies,
                main=MAIN, data=tokens.source["sha256"])
 FILES = {name: experiment.results_file(NAME, trial=name, **depends)
          for name in ("fitted", "trial", "angles", "lived")}
+FILES["search"] = experiment.search_file(NAME, search_again, trial="search", **depends)
 
 
-def run(trial, points, scheduler=scheduler, **settings):
-    return experiment.sweep(trial, points, FILES[trial.__name__], scheduler=scheduler, jobs=jobs,
-                            **settings)
+def run(trial, points, file=None, scheduler=scheduler, **settings):
+    return experiment.sweep(trial, points, FILES[file or trial.__name__], scheduler=scheduler,
+                            jobs=jobs, **settings)
 
 
 # %% [markdown]
@@ -267,7 +269,7 @@ search_runs = []
 def validation(pairs):
     points = [dict(method=method, depth=depth, learning_rate=rate, seed=100 + seed, final=False)
               for (method, depth), rate in pairs for seed in range(n_search)]
-    found = run(trial, points, broken={"confidence": 0.0, "passes": 0})
+    found = run(trial, points, "search", broken={"confidence": 0.0, "passes": 0})
     search_runs.extend(found)
     return np.reshape([one["confidence"] for one in found], (-1, n_search)).mean(1).tolist()
 
@@ -643,6 +645,8 @@ write_metrics(NAME, profile, results, paper={"pat": 0.93, "in_silico": 0.40},
               searches={f"{method}_{depth}": choice._asdict()
                         for (method, depth), choice in best.items()}, n_copies=n_copies,
               split=MAIN)
+if profile == "full":
+    experiment.keep_search(FILES.pop("search"))
 for results_file in FILES.values():
     for path in results_file.parent.glob(f"{results_file.stem}.*"):
         path.unlink()  # the next run computes anew

@@ -49,6 +49,7 @@ n_valid = 1000  # of these, held out
 n_test = 2000  # test images
 learning_rates = [0.03, 0.06]
 extensions = 0  # times that the search may widen its grid, where the best rate stands on an edge
+search_again = False  # True: search even where what a search has found is committed
 epochs = 5
 batch_size = 64
 step_images = 2000  # training images of the ladder of steps
@@ -449,11 +450,12 @@ depends = dict(n_train=n_train, n_valid=n_valid, n_test=n_test, n_layers=n_layer
                data=fetch.FILES["mnist"])
 FILES = {name: experiment.results_file(NAME, trial=name, **depends)
          for name in ("trial", "logistic")}
+FILES["search"] = experiment.search_file(NAME, search_again, trial="search", **depends)
 spent = {"passes": 0, "laboratory_s": 0.0}
 
 
-def run(trial, points, **settings):
-    done = experiment.sweep(trial, points, FILES[trial.__name__], scheduler="processes",
+def run(trial, points, file=None, **settings):
+    done = experiment.sweep(trial, points, FILES[file or trial.__name__], scheduler="processes",
                             jobs=jobs, **settings)
     for one in done:
         for name in spent:
@@ -474,7 +476,7 @@ def validation(pairs, n_images):
     points = [dict(method=method, learning_rate=rate, seed=100, n_images=n_images)
               for method, rate in pairs]
     broken = {"validation": 0.0, "passes": 0}
-    return [one["validation"] for one in run(trial, points, broken=broken)]
+    return [one["validation"] for one in run(trial, points, "search", broken=broken)]
 
 
 choices = {}
@@ -631,6 +633,8 @@ write_metrics(
     device_passes_per_trial={name: runs[0]["passes"] for name, runs in final.items()},
     laboratory_s_per_trial={name: runs[0]["laboratory_s"] for name, runs in final.items()},
     trainable_numbers=n_layers * 2 * 196 + (n_layers - 1) * 196 + 1)
+if profile == "full":
+    experiment.keep_search(FILES.pop("search"))
 for path in (*FILES.values(), *STORE.values()):
     path.unlink()  # the next run computes anew
 

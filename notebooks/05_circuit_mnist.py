@@ -45,6 +45,7 @@ n_test = 1000  # test images; full: all 10,000
 epochs = 2
 learning_rates = [0.02]
 extensions = 0  # times that the search may widen its grid, where the best rate stands on an edge
+search_again = False  # True: search even where what a search has found is committed
 n_pairs = 1600  # measured pairs for the digital models
 model_epochs = 5
 n_compare = 1500  # images for the networks that compare models
@@ -377,11 +378,12 @@ depends = dict(n_layers=n_layers, n_shots=n_shots, n_copies=n_copies, n_train=n_
                model_epochs=model_epochs, n_compare=n_compare, compare_epochs=compare_epochs)
 FILES = {name: experiment.results_file(NAME, trial=name, **depends)
          for name in ("fitted", "trial", "tested", "shifted", "logistic", "perceptron")}
+FILES["search"] = experiment.search_file(NAME, search_again, trial="search", **depends)
 
 
-def run(function, points, **settings):
-    return experiment.sweep(function, points, FILES[function.__name__], scheduler="processes",
-                            jobs=jobs, **settings)
+def run(function, points, file=None, **settings):
+    return experiment.sweep(function, points, FILES[file or function.__name__],
+                            scheduler="processes", jobs=jobs, **settings)
 
 
 points = experiment.grid(kind=KINDS, copy=range(n_copies))
@@ -669,15 +671,15 @@ def tested(case, rate, seed):
 training = {}  # (case, rate, seed): what its trial returned
 
 
-def trained(points):
-    found = run(trial, points, broken={"valid": 0.0, "passes": 0, "loss": None})
+def trained(points, file=None):
+    found = run(trial, points, file, broken={"valid": 0.0, "passes": 0, "loss": None})
     training.update(zip(((one["case"], one["rate"], one["seed"]) for one in points), found,
                         strict=True))
     return found
 
 
 def score(pairs):
-    found = trained([dict(case=case, rate=rate, seed=0) for case, rate in pairs])
+    found = trained([dict(case=case, rate=rate, seed=0) for case, rate in pairs], "search")
     return [one["valid"] for one in found]
 
 
@@ -694,7 +696,7 @@ display(Markdown("\n".join(lines)))
 # %% [markdown]
 # ### Final trials
 #
-# The chosen rates, all seeds; the networks of seed 0 are those of the search. Only now the test
+# The chosen rates, all seeds (the networks of seed 0 as in the search). Only now the test
 # images are read.
 
 # %%
@@ -936,6 +938,8 @@ write_metrics(
     models=models, constants=constants, learning_rates=best, paired=paired, shift=shift_results,
     searches={case: choice._asdict() for case, choice in choices.items()}, n_copies=n_copies,
     n_shots=n_shots, trained_numbers=trained_numbers, device_passes_per_trial=passes)
+if profile == "full":
+    experiment.keep_search(FILES.pop("search"))
 for path in FILES.values():
     for leftover in path.parent.glob(f"{path.stem}*"):
         leftover.unlink()  # the next run computes anew

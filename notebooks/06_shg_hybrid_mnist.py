@@ -47,6 +47,7 @@ epochs = 4
 batch_size = 128  # full: 512
 learning_rates = [0.006]
 extensions = 0  # times that a search may widen its grid, where the best rate stands on an edge
+search_again = False  # True: search even where what a search has found is committed
 study_images = 1500  # of the study of variants, smaller because there are many; full: 15,000
 study_epochs = 3
 study_rates = [0.015]
@@ -65,14 +66,16 @@ import torch
 from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 
-from pnn_utils import experiment, files, methods
+from pnn_utils import experiment, files, methods, parts
 from pnn_utils.datasets import fetch
 from pnn_utils.datasets.images import load_images, random_affine
-from pnn_utils.networks import MIDDLE, MLP, Hybrid
+from pnn_utils.networks import MLP
+from pnn_utils.networks.chain import Network
+from pnn_utils.pat import Physical
 from pnn_utils.report import figures
 from pnn_utils.report.figures import COLOURS, draw_arrow, draw_box, folded_table, percent
 from pnn_utils.report.metrics import Cost, summary, write_metrics
-from pnn_utils.systems.base import parameter_table
+from pnn_utils.systems.base import check_choice, check_whole, ends, parameter_table
 from pnn_utils.systems.shg.device import SHG, TABLE
 from pnn_utils.training import Devices, accuracy, accuracy_on_device, accuracy_on_model, train
 from pnn_utils.twin import READINGS, fit_twin, judge_twin, load_twin, save_twin
@@ -80,6 +83,7 @@ from pnn_utils.twin import READINGS, fit_twin, judge_twin, load_twin, save_twin
 # %%
 NAME = "06_shg_hybrid_mnist"
 N_CRYSTALS = 4
+MIDDLE = 0.6  # of the range from 0 to 1, around which two of the ways into it put the controls
 cost = Cost()
 figures.use_house_style()
 torch.set_num_threads(1)  # the matrices are small; a second process uses the other core better
@@ -88,10 +92,11 @@ depends = dict(n_copies=n_copies, n_train=n_train, n_valid=n_valid, n_test=n_tes
                hidden_widths=hidden_widths)
 FILES = {name: experiment.results_file(NAME, trial=name, **depends)
          for name in ("fitted", "trial", "perceptrons")}
+FILES["search"] = experiment.search_file(NAME, search_again, trial="search", **depends)
 
 
-def run(trial, points, **settings):
-    return experiment.sweep(trial, points, FILES[trial.__name__], scheduler="processes",
+def run(trial, points, file=None, **settings):
+    return experiment.sweep(trial, points, FILES[file or trial.__name__], scheduler="processes",
                             jobs=jobs, **settings)
 
 
@@ -189,6 +194,79 @@ axes.text(8.95, 1.45, "digit", va="center", fontsize=8)
 axes.set(xlim=(-0.1, 9.5), ylim=(0.1, 2.8))
 axes.axis("off")
 figures.save_figure(fig, NAME, "network")
+
+# %% [markdown]
+# ### In code
+#
+# The three ways in, as shares of each control's range, from $z$ and a part `even` that
+# standardises its columns: in training with the batch's own constants, afterwards with the last
+# ones. Then what a network needs of its devices, and the readouts.
+
+# %%
+SPREAD = 0.3  # root mean square deviation of clipped controls from the middle
+REACH = 3.5  # standard deviations that fill the range from its middle up, where nothing is clipped
+WAYS = {
+    "clip": lambda z, even: MIDDLE + SPREAD * z / parts.divisor(
+        z.square().mean(1, keepdim=True)).sqrt(),
+    "linear": lambda z, even: MIDDLE + (1 - MIDDLE) / REACH * even(z),
+    "sigmoid": lambda z, even: torch.sigmoid(2 * z + 1)}
+
+
+# %%
+def ranges_of(devices, models):
+    """Both ends of all controls' ranges, (devices, input_dim + param_dim) each."""
+    sizes = {(d.input_dim, d.param_dim, d.output_dim) for d in devices}
+    if len(devices) != len(models) or len(sizes) != 1:
+        raise ValueError(f"there are {len(devices)} devices and {len(models)} models; "
+                         "expected as many, at least one, all of the same dimensions")
+    return np.stack([np.hstack([ends("input_range", d.input_range, d.input_dim),
+                                ends("param_range", d.param_range, d.param_dim)])
+                     for d in devices], 1)
+
+
+def readout_of(kind, outputs, n_classes, generator):
+    """A part that makes logits, (rows, n_classes), of all readings, (rows, outputs)."""
+    check_choice("readout", kind, "linear", "parts")
+    check_whole(1, outputs, n_classes=n_classes)
+    if kind == "parts":
+        return parts.Pool(parts.windows(outputs, n_classes))
+    return torch.nn.Sequential(parts.Standardise(outputs),
+                               parts.linear(outputs, n_classes, generator, 1 / 3))
+
+
+# %% [markdown]
+# The network itself: a linear layer sets all controls of all crystals, light does the rest.
+# `Network` adds what every network has: `set_mode`, and `calibrate`, which measures the constants
+# of all parts that standardise.
+
+# %%
+class Hybrid(Network):
+    def __init__(self, devices, models, n_inputs, n_classes, generator, *, bound="clip",
+                 readout="linear", mode="pat"):
+        super().__init__()
+        check_choice("bound", bound, *WAYS)
+        self.into, self.bound = parts.Into(*ranges_of(devices, models)), bound
+        self.split, outputs = devices[0].input_dim, len(devices) * devices[0].output_dim
+        controls = len(devices) * (self.split + devices[0].param_dim)
+        self.feed = parts.linear(n_inputs, controls, generator)
+        self.even = parts.Standardise(controls, live=True)
+        self.layers = torch.nn.ModuleList(map(Physical, devices, models, len(devices) * [mode]))
+        self.readout = readout_of(readout, outputs, n_classes, generator)
+
+    def controls(self, x):
+        """Return the controls, shape (rows, devices, input_dim + param_dim)."""
+        share = WAYS[self.bound](self.feed(x), self.even)
+        return self.into(share.unflatten(1, (len(self.layers), -1)))  # clips what is outside
+
+    def outputs(self, x):
+        """Return what all devices gave, shape (rows, devices * output_dim)."""
+        data, theta = self.controls(x).tensor_split([self.split], 2)
+        return torch.cat([layer(data[:, n].contiguous(), theta[:, n].contiguous())
+                          for n, layer in enumerate(self.layers)], 1)
+
+    def forward(self, x):
+        return self.readout(self.outputs(x))
+
 
 # %% [markdown]
 # ## Training
@@ -371,7 +449,8 @@ def searched(cases, rates, **settings):
     """Search a rate for each case, from the grid of rates."""
     def score(pairs):
         points = points_of(*zip(*pairs, strict=True), [0], **settings)
-        return [one["valid"] for one in trials(points, broken={"valid": 0.0, "passes": 0})]
+        found = trials(points, file="search", broken={"valid": 0.0, "passes": 0})
+        return [one["valid"] for one in found]
 
     return experiment.search(score, rates, cases, extensions)
 
@@ -541,7 +620,7 @@ macs = {width: 784 * width + 10 * width if width else 7840 for width in widths}
 
 def score_perceptrons(pairs):
     rates = sorted({rate for _, rate in pairs})
-    found = run(perceptrons, [dict(learning_rate=rate, seed=0) for rate in rates])
+    found = run(perceptrons, [dict(learning_rate=rate, seed=0) for rate in rates], "search")
     by_rate = {rate: one["valid"] for rate, one in zip(rates, found, strict=True)}
     return [by_rate[rate][widths.index(width)] for width, rate in pairs]
 
@@ -740,6 +819,8 @@ write_metrics(
                 "mlp": [{"width": width, "macs": macs[width], "accuracy": tested[width]}
                         for width in widths]},
     device_passes_per_trial={answer: runs[0]["passes"] for answer, runs in final.items()})
+if profile == "full":
+    experiment.keep_search(FILES.pop("search"))
 for kept in FILES.values():
     for path in kept.parent.glob(f"{kept.stem}.*"):
         path.unlink()  # results, weights and noise: the next run computes anew

@@ -47,6 +47,7 @@ fewer_epochs = 2  # full: 20, as many as the authors'
 batch_size = 64
 learning_rates = [0.003]
 extensions = 0  # how often the grid of rates may grow where its edge is best; full: 3
+search_again = False  # True: search even where what a search has found is committed
 hidden = [50]  # widths of the perceptron baseline; full: one with as many numbers
 scheduler = "processes"  # or "serial", or a Dask scheduler's address
 jobs = 2  # processes
@@ -60,7 +61,7 @@ from sklearn.metrics import confusion_matrix
 
 from pnn_utils.datasets import fetch
 from pnn_utils.datasets.images import load_images, random_affine
-from pnn_utils.experiment import results_file, search, sweep
+from pnn_utils.experiment import keep_search, results_file, search, search_file, sweep
 from pnn_utils.networks import MLP, Oscillating, split
 from pnn_utils.report import figures
 from pnn_utils.report.figures import COLOURS, folded_table, percent, save_figure, use_house_style
@@ -175,12 +176,14 @@ def trial(kind, seed, learning_rate, epochs, final=True):
     return result
 
 
-kept_results = results_file("07_oscillators_mnist", n_train=n_train, n_valid=n_valid,
-                            n_test=n_test, batch_size=batch_size, hidden=hidden)
+depends = dict(n_train=n_train, n_valid=n_valid, n_test=n_test, batch_size=batch_size,
+               hidden=hidden)
+kept_results = results_file("07_oscillators_mnist", **depends)
+searched = search_file("07_oscillators_mnist", search_again, part="search", **depends)
 
 
-def run(points):
-    return sweep(trial, points, kept_results, scheduler=scheduler, jobs=jobs)
+def run(points, file=kept_results):
+    return sweep(trial, points, file, scheduler=scheduler, jobs=jobs)
 
 
 # %% [markdown]
@@ -195,7 +198,7 @@ def run(points):
 def score(pairs):
     points = [dict(kind=kind, seed=100, learning_rate=rate, epochs=fewer_epochs, final=False)
               for kind, rate in pairs]
-    return [result["valid"][-1] for result in run(points)]
+    return [result["valid"][-1] for result in run(points, searched)]
 
 
 choice = search(score, learning_rates, ["oscillators"], extensions)["oscillators"]
@@ -318,7 +321,10 @@ write_metrics("07_oscillators_mnist", profile, results, paper={"exact": 0.9799},
                   "sha256": fetch.FILES["mnist"]["train-images-idx3-ubyte"]},
               learning_rate=choice.rate, trained_numbers=trained_numbers(network),
               searches={"oscillators": choice._asdict()}, training_accuracy=training)
-kept_results.unlink()  # the next run computes anew
+if profile == "full":
+    keep_search(searched)
+for path in (kept_results, searched):
+    path.unlink(missing_ok=True)  # the next run computes anew
 
 lines = ["| test accuracy, mean ± sd | authors | here |", "|---|---|---|",
          f"| two networks of oscillators, exact gradients, {fewer_epochs} epochs "

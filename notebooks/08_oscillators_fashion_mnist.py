@@ -47,6 +47,7 @@ short_seeds = 1
 baseline_images = 10000  # full: all 60,000
 baseline_epochs = 5  # full: 12
 extensions = 0  # how often a grid of rates may grow where its edge is best; full: 3
+search_again = False  # True: search even where what a search has found is committed
 fit_images = 512  # training images to whose readings the rival's model is fitted; full: 4096
 n_noise = 4  # gradients over whose mean noise is averaged out; full: 16
 n_batches = 4  # whose gradients are compared one by one; full: 24
@@ -72,7 +73,7 @@ from scipy.optimize import minimize_scalar
 from sklearn.metrics import confusion_matrix
 from torch.nn.functional import cosine_similarity, cross_entropy
 
-from pnn_utils import files
+from pnn_utils import experiment, files
 from pnn_utils.datasets import fetch
 from pnn_utils.datasets.images import load_images
 from pnn_utils.experiment import Choice, grid, paired, results_file, search, sweep
@@ -399,7 +400,8 @@ def cosines(network, devices, seed):
 # - Nothing is chosen after the test set has been read; all methods, seeds and readings are shown.
 
 # %%
-WEIGHTS = files.RESULTS / "data" / "weights" if retrain else files.WEIGHTS
+COMMITTED = files.ROOT / "data" / "weights"
+WEIGHTS = files.RESULTS / "data" / "weights" if retrain else COMMITTED
 RATES_FILE = "fashion_rates.json"
 LONG = results_file(NAME, epochs=long_epochs, images=long_images, fit=fit_images)
 
@@ -416,7 +418,7 @@ def beside(suffix, *names):
 def load_weights(network, name, seed):
     """Fill a network with the weights of a long training; what they say about themselves."""
     places = (beside(".safetensors", name, seed), weights_path(name, seed),
-              weights_path(name, seed, files.WEIGHTS))  # the first: trained just now
+              weights_path(name, seed, COMMITTED))  # the first: trained just now
     path = next((path for path in places if path.exists()), None)
     if path is None:
         raise FileNotFoundError(f"{places[1]} does not exist; `make reproduce-long` writes it")
@@ -466,7 +468,7 @@ def search_rates():
 # %%
 def kept_search():
     path = WEIGHTS / RATES_FILE
-    return json.loads((path if path.exists() else files.WEIGHTS / RATES_FILE).read_text())
+    return json.loads((path if path.exists() else COMMITTED / RATES_FILE).read_text())
 
 
 def train_long():
@@ -707,16 +709,18 @@ kept_results = results_file(
     NAME, rates=found["best"], n_test=n_test, short=[short_epochs, short_images],
     long=long_images, baselines=[baseline_epochs, baseline_images],
     weights=[files.sha256(path) for path in sorted(WEIGHTS.glob("fashion_*"))])
+searched = experiment.search_file(NAME, search_again, epochs=baseline_epochs,
+                                  images=baseline_images)
 
 
-def run(points):
-    return sweep(trial, points, kept_results, scheduler=scheduler, jobs=jobs)
+def run(points, file=kept_results):
+    return sweep(trial, points, file, scheduler=scheduler, jobs=jobs)
 
 
 def score(pairs):
     return [result["checking"] for result in run([
         dict(part="digital", kind=kind, moves=moves, learning_rate=rate, seed=0, hold_out=True)
-        for (kind, moves), rate in pairs])]
+        for (kind, moves), rate in pairs], searched)]
 
 
 choices = search(score, [0.001, 0.004], [(kind, moves) for kind in WIDTHS
@@ -899,7 +903,10 @@ write_metrics(NAME, profile, results, paper={"pat": 0.8976}, baselines=baselines
               baselines_chosen=chosen, gradient_cosines=gradient_cosines, searches=searches,
               training_accuracy=training, pat_minus=differences, flips=flips,
               training_passes=training_passes, gradients_by_batch=batchwise)
-kept_results.unlink()  # the next run computes anew
+if profile == "full":
+    experiment.keep_search(searched)
+for path in (kept_results, searched):
+    path.unlink(missing_ok=True)  # the next run computes anew
 
 # %%
 lines = ["| test accuracy, mean ± sd | authors | 1 reading | 4 | 8 | passes in training |",

@@ -43,6 +43,7 @@ steps = [0, 3]  # of the change
 learning_rates = [0.05]  # at rest
 more_rates = [0.03]  # after the change
 extensions = 0  # how often a search may widen its grid; full: 3
+search_again = False  # True: search even where what a search has found is committed
 scheduler = "processes"  # or "serial", or a Dask scheduler's address
 jobs = 2  # processes
 
@@ -179,14 +180,17 @@ for name, label in NAMES.items():
 # whether PAT can use it. The search has a copy of its own, number 100.
 
 # %%
-kept_results = experiment.results_file(
-    NAME, n_train=n_train, n_pairs=n_pairs, epochs=epochs, more_epochs=more_epochs,
+depends = dict(
+    n_train=n_train, n_pairs=n_pairs, epochs=epochs, more_epochs=more_epochs,
     devices=[CIRCUIT, *(inspect.getsource(part) for part in (deck, spice, glass, speckle, make))])
+kept_results = experiment.results_file(NAME, **depends)
+searched = experiment.search_file(NAME, search_again, part="search", steps=steps,
+                                  rates=[learning_rates, more_rates], **depends)
 SEARCH = 100
 
 
-def run(trial, points):
-    return experiment.sweep(trial, points, kept_results, scheduler=scheduler, jobs=jobs)
+def run(trial, points, file=kept_results):
+    return experiment.sweep(trial, points, file, scheduler=scheduler, jobs=jobs)
 
 
 def kept(name, seed, what):
@@ -336,7 +340,7 @@ spent = []
 def search(trial, rates, score, **settings):
     def scores(pairs):
         found = run(trial, [dict(name=name, method=method, seed=SEARCH, rate=rate, final=False,
-                                 **settings) for (name, method), rate in pairs])
+                                 **settings) for (name, method), rate in pairs], searched)
         spent.extend(one["passes"] for one in found)
         return [score(one) for one in found]
 
@@ -527,8 +531,10 @@ write_metrics(
     searches={f"{method}_{name}{when}": choice._asdict()
               for when, choices in (("", best), ("_changed", best_on))
               for (name, method), choice in choices.items()})
-for path in kept_results.parent.glob(f"{kept_results.stem}*"):
-    path.unlink()  # the next run computes anew
+if profile == "full":
+    experiment.keep_search(searched)
+for path in (searched, *kept_results.parent.glob(f"{kept_results.stem}*")):
+    path.unlink(missing_ok=True)  # the next run computes anew
 
 # %%
 lines = [f"| test accuracy at rest, mean ± sd | passes | {' | '.join(NAMES.values())} |",

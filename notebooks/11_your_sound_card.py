@@ -199,8 +199,23 @@ display(Markdown("\n".join(
 # was sent, frequency by frequency, and its inverse transform), and a tone of 1 kHz the distortion.
 
 # %%
+def find_level(card):
+    """Play chirps, ever louder up to the limit, until they are clear; return the report."""
+    for n in range(6, -1, -1):
+        card.level = card.limit / 2**n
+        try:
+            report = card.listen(card.silence)[1]
+            if report["level"] > min(100 * report["noise"], 0.1):
+                break
+        except SoundCardError as error:
+            if "turn the volume up" not in str(error) or not n:
+                raise
+    return report
+
+
+# %%
 def sound_check(card):
-    report = card.find_level()
+    report = find_level(card)
     t = np.arange(card.rate) / card.rate
     sweep = 0.9 * signal.chirp(t, 100, 1, 16000, "logarithmic") * signal.windows.tukey(len(t), 0.1)
     wave = np.concatenate([sweep, np.zeros(card.rate // 4)])
@@ -353,7 +368,7 @@ def trial(seed, where):
     test, rows = task(seed)
     with opened(seed, where) as (card, change):
         device = wrapped(card)
-        card.find_level()
+        find_level(card)
         twin = measured(device, seed, kept(seed, "twin.safetensors"))
 
         start = partial(network_on, device, rows[0], seed)

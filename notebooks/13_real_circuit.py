@@ -47,6 +47,7 @@ n_seeds = 2
 epochs = 5
 learning_rates = [0.02]
 extensions = 0
+search_again = False  # True: search even where what a search has found is committed
 jobs = 1  # processes; full: 2
 
 # %%
@@ -547,22 +548,23 @@ def trial(name, rate, seed, test=False):
         f"{one}_on_model": accuracy_on_model(network, *rows) for one, rows in sets.items()}
 
 # %%
-kept = experiment.results_file(NAME, n_train=n_train, n_valid=n_valid, epochs=epochs,
-                               channels=channels, n_pairs=n_pairs, twin_epochs=twin_epochs,
-                               n_test=n_test)
+depends = dict(n_train=n_train, n_valid=n_valid, epochs=epochs, channels=channels,
+               n_pairs=n_pairs, twin_epochs=twin_epochs, n_test=n_test)
+kept = experiment.results_file(NAME, **depends)
+searched = experiment.search_file(NAME, search_again, part="search", **depends)
 
 
 spent = []  # passes
 
 
-def run(points, **settings):
-    found = experiment.sweep(trial, points, kept, "processes", jobs, **settings)
+def run(points, file=kept, **settings):
+    found = experiment.sweep(trial, points, file, "processes", jobs, **settings)
     spent.extend(one.get("passes", 0) for one in found)
     return found
 
 
 def score(pairs):
-    found = run([dict(name=name, rate=rate, seed=1000) for name, rate in pairs],
+    found = run([dict(name=name, rate=rate, seed=1000) for name, rate in pairs], searched,
                 broken={"valid": 0.0})
     return [one["valid"] for one in found]
 
@@ -649,7 +651,10 @@ write_metrics(
     on_bound=bounded, twin_quality=twin_quality, causes=causes, gains=gains,
     losses={name: [one["loss"] for one in runs] for name, runs in final.items()},
     searches={name: one._asdict() for name, one in best.items()})
-kept.unlink()  # the next run computes anew
+if profile == "full":
+    experiment.keep_search(searched)
+for path in (kept, searched):
+    path.unlink(missing_ok=True)  # the next run computes anew
 
 # %% jupyter={"source_hidden": true}
 r2s = {name: row["r2"] for name, row in fit.items()}

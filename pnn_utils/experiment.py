@@ -15,10 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from joblib import Parallel, delayed, parallel_config
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn import linear_model, model_selection, pipeline, preprocessing
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm  # the plain bar heeds TQDM_DISABLE, which keeps bars out of outputs
 
@@ -45,9 +42,32 @@ def results_file(notebook, **settings):
     `settings` are what trials depend on beside their points.
     """
     sources = files.SOURCES / f"{notebook}.py", *sorted((files.ROOT / "pnn_utils").rglob("*.py"))
-    told = [json.dumps(settings, sort_keys=True).encode(), *map(Path.read_bytes, sources)]
-    digest = hashlib.sha256(b"".join(told)).hexdigest()
-    return files.SWEEPS / f"{notebook}-{digest[:12]}.jsonl"
+    told = json.dumps(settings, sort_keys=True).encode(), b"".join(map(Path.read_bytes, sources))
+    digests = [hashlib.sha256(part).hexdigest()[:8] for part in told]
+    return files.SWEEPS / f"{'-'.join([notebook, *digests])}.jsonl"
+
+
+def search_file(notebook, again=False, **settings):
+    """Return the file of a search's results; it holds those that are committed for these settings.
+
+    A search takes as long as the trainings that it is for, so that what it found is committed,
+    under a name that depends on the settings and not on the code. `again` starts from nothing.
+    """
+    path = results_file(notebook, **settings)
+    if not again and _committed(path).exists():
+        files.write_text(path, _committed(path).read_text("utf-8"))
+    return path
+
+
+def keep_search(path):
+    """Move the results of a whole search, the file `path`, to the place of what is committed."""
+    files.write_text(files.RESULTS / _committed(path).relative_to(files.ROOT),
+                     path.read_text("utf-8"))
+    path.unlink()
+
+
+def _committed(path):
+    return files.SEARCHES / f"{path.stem.rpartition('-')[0]}.jsonl"
 
 
 def sweep(trial, points, path, scheduler="serial", jobs=2, broken=None):
@@ -182,5 +202,7 @@ def paired(a, b, overlap=0.0):
 
 def linear_classifier():
     """Multinomial logistic regression on standardised inputs; penalty by five-fold validation."""
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    return GridSearchCV(model, {"logisticregression__C": [0.1, 1.0, 10.0, 100.0]}, cv=5)
+    logistic = linear_model.LogisticRegression(max_iter=2000)
+    model = pipeline.make_pipeline(preprocessing.StandardScaler(), logistic)
+    return model_selection.GridSearchCV(
+        model, {"logisticregression__C": [0.1, 1.0, 10.0, 100.0]}, cv=5)

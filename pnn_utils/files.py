@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ROOT / "notebooks"
 RAW = ROOT / "data" / "raw"
-WEIGHTS = ROOT / "data" / "weights"  # of long trainings; committed
+SEARCHES = ROOT / "data" / "searches"  # what searches for rates have found; committed
 
 RESULTS = (ROOT / os.environ.get("PNN_SCRATCH", "")).resolve()
 NOTEBOOKS = RESULTS / "notebooks"
@@ -33,12 +33,9 @@ PROGRAMS = {"ngspice": "ngspice", "chromium": "chromium", "chromedriver": "chrom
 KEY = "pnn_utils"  # one key: safetensors writes several in an order that changes from run to run
 
 
-program = shutil.which  # program(name): its path, or None where it is not installed
-
-
 def missing(*names):
     """Say which of these optional programs are not installed, and how to get them; "" if none."""
-    absent = {name: PROGRAMS[name] for name in names if program(name) is None}
+    absent = {name: PROGRAMS[name] for name in names if shutil.which(name) is None}
     how = f"(Debian: apt-get install {' '.join(absent.values())})"
     return f"not installed: {', '.join(absent)} {how}" if absent else ""
 

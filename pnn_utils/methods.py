@@ -45,9 +45,8 @@ def mixed(start, twin, device, x, y, *, loss, states, seed, **schedule):
     what remains of physics-aware training where only the last layer can be read.
     """
     network, ways = start(twin).set_mode("device"), {"device": "pat", "model": "in_silico"}
-    history = train(_Mixed(network, ways[loss], ways[states]), x, y, device=device,
-                    generator=_generator(seed), **schedule)
-    return network, history
+    return network, train(_Mixed(network, ways[loss], ways[states]), x, y, device=device,
+                          generator=_generator(seed), **schedule)
 
 
 class _Mixed(torch.nn.Module):
@@ -62,54 +61,6 @@ class _Mixed(torch.nn.Module):
             value = self.network.set_mode(self.value)(x)
         logits = self.network.set_mode(self.path)(x)  # last, for its constants are kept
         return value + logits - logits.detach()
-
-
-def spsa(start, twin, device, x, y, *, seed, draws=1, step=1e-2, **schedule):
-    """Simultaneous perturbation: no model; the loss at two sets of numbers gives its slope.
-
-        g_i = [L(p + c D) - L(p - c D)] / (2 c D_i),    c = step / (1 + t)**0.101
-
-    D_i = +-1 are drawn anew in each training step t, `draws` times: two passes a layer, row and
-    draw. J. C. Spall, IEEE Trans. Autom. Control 37, 332 (1992).
-    """
-    network, generator = start(twin).set_mode("device"), _generator(seed)
-    history = train(_Perturbed(network, draws, step, generator), x, y, device=device,
-                    generator=generator, **schedule)
-    return network, history
-
-
-class _Perturbed(torch.nn.Module):
-    """A network whose logits change with its numbers as readings at both ends of a step say."""
-
-    def __init__(self, network, draws, step, generator):
-        super().__init__()
-        self.network, self.draws, self.step, self.generator = network, draws, step, generator
-        self.register_buffer("steps", torch.tensor(0))  # a buffer, so that a checkpoint keeps it
-
-    def forward(self, x):
-        numbers, total = list(self.network.parameters()), 0
-        step = self.step / (1 + self.steps.item()) ** 0.101
-        for _ in range(self.draws):
-            signs = [2.0 * torch.randint(2, p.shape, generator=self.generator) - 1
-                     for p in numbers]
-            up, down = (self._moved(x, numbers, signs, way * step) for way in (1, -1))
-            # Is 0, and its derivative by each number its sign.
-            along = sum(((p - p.detach()) * sign).sum()
-                        for p, sign in zip(numbers, signs, strict=True))
-            # Cross-entropy's slope at the middle, times this, is L's difference but for O(c^2).
-            total = total + (up + down) / 2 + along * (up - down) / (2 * step)
-        self.steps += 1
-        return total / self.draws
-
-    @torch.no_grad()
-    def _moved(self, x, numbers, signs, step):
-        kept = [p.clone() for p in numbers]
-        for p, sign in zip(numbers, signs, strict=True):
-            p.add_(step * sign)
-        logits = self.network(x)
-        for p, value in zip(numbers, kept, strict=True):
-            p.copy_(value)  # to the last bit
-        return logits
 
 
 def noise_aware(start, twin, device, x, y, *, draw, seed, **schedule):
@@ -162,10 +113,9 @@ def restandardise(network, x):
 @torch.no_grad()
 def moments(network, x, mode):
     """Return mean and sd of what each `Standardise` of a network sees, for rows x in this mode."""
-    seen = {}
-    _watched(network.set_mode(mode), x,
-             lambda part, values: seen.setdefault(part, _moments(part, values)))
-    return list(seen.values())
+    seen = []
+    _watched(network.set_mode(mode), x, lambda part, values: seen.append(_moments(part, values)))
+    return seen
 
 
 @torch.no_grad()
@@ -175,34 +125,30 @@ def match(network, trained_with, x):
     Each part gives there, for the rows x, the mean and sd that it gave where it was trained, with
     the `moments` `trained_with`. One pass a layer and row.
     """
-    waiting, moved = iter(trained_with), set()
+    waiting = iter(trained_with)
 
     def move(part, values):
-        if part not in moved:
-            moved.add(part)
-            (mean, sd), (here, spread) = next(waiting), _moments(part, values)
-            if not torch.equal(mean, here):  # equal: of the network's input
-                ratio = torch.where(sd > 0, spread / sd, 1)
-                part.mean.copy_(here - ratio * (mean - part.mean))
-                part.sd.mul_(ratio)
+        (mean, sd), (here, spread) = next(waiting), _moments(part, values)
+        if not torch.equal(mean, here):  # equal: of the network's input
+            ratio = torch.where(sd > 0, spread / sd, 1)
+            part.mean.copy_(here - ratio * (mean - part.mean))
+            part.sd.mul_(ratio)
 
     _watched(network.set_mode("device"), x, move)
     return network
 
 
 def _watched(network, x, watch):
-    """Run a network, with ``watch(part, values)`` before each of its parts that standardises."""
-    def hook(part, given):
-        watch(part, given[0])  # a hook that returned something would change what is given
+    """Run a network; before each of its parts first standardises, call ``watch(part, values)``."""
+    waiting = {part for part in network.modules() if isinstance(part, parts.Standardise)}
 
-    watched = [part.register_forward_pre_hook(hook) for part in network.modules()
-               if isinstance(part, parts.Standardise)]
-    try:
-        with parts.evaluating(network):
-            network(x)
-    finally:
-        for one in watched:
-            one.remove()
+    def hook(part, given):
+        if part in waiting:
+            waiting.remove(part)
+            watch(part, given[0])  # a hook that returned something would change what is given
+
+    with torch.nn.modules.module.register_module_forward_pre_hook(hook), parts.evaluating(network):
+        network(x)
 
 
 def _moments(part, values):

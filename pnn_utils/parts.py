@@ -108,8 +108,7 @@ class Into(torch.nn.Module):
         # No buffers: an end that was rounded to float32 may lie outside in float64.
         self.low, self.high = (torch.tensor(end, dtype=torch.float64) for end in (low, high))
 
-    def share(self, z):
-        return z
+    share = staticmethod(lambda z: z)
 
     def forward(self, z):
         low, high, width = (end.to(z) for end in (self.low, self.high, self.high - self.low))
@@ -130,8 +129,7 @@ class Within(Into):
 class Clamp(Into):
     """Send -1 to low and 1 to high, and cut off what does not fit, as a converter would."""
 
-    def share(self, z):
-        return (z.clamp(-1, 1) + 1) / 2
+    share = staticmethod(lambda z: (z.clamp(-1, 1) + 1) / 2)
 
 
 class Pool(torch.nn.Module):

@@ -5,12 +5,9 @@ from pathlib import Path
 
 import joblib
 import torch
-from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm  # the plain bar heeds TQDM_DISABLE, which keeps bars out of outputs
 
-from pnn_utils.files import load_tensors, save_tensors
-from pnn_utils.parts import changed, evaluating
-from pnn_utils.pat import Physical
+from pnn_utils import files, parts, pat
 
 WARMUP = 0.05  # share of the epochs
 
@@ -22,20 +19,20 @@ def accuracy(network, x, y, portion=None):
     Network and models judge as they would be used, in torch's eval mode, `portion` rows at once
     (default: all). Afterwards all modes are as they were, here and in the next two functions.
     """
-    with evaluating(network, *(layer.parts[1] for layer in _physical(network))):
+    with parts.evaluating(network, *(layer.parts[1] for layer in _physical(network))):
         logits = torch.cat([network(rows) for rows in x.split(portion or len(x))])
     return (logits.argmax(-1) == y).sum().item() / len(y)
 
 
 def accuracy_on_device(network, x, y):
     """Return the accuracy with every physical layer on the device."""
-    with changed(_physical(network), "mode", "device"):
+    with parts.changed(_physical(network), "mode", "device"):
         return accuracy(network, x, y)
 
 
 def accuracy_on_model(network, x, y):
     """Return the accuracy with every physical layer on its model."""
-    with changed(_physical(network), "mode", "in_silico"):
+    with parts.changed(_physical(network), "mode", "in_silico"):
         return accuracy(network, x, y, 1000)  # 5,000 images at once take a gigabyte
 
 
@@ -46,7 +43,7 @@ def confidence_on_device(network, x, y):
     It is the accuracy of one that draws its answers, in finer steps than that of the few rows that
     are held out for validation.
     """
-    with changed(_physical(network), "mode", "device"), evaluating(network):
+    with parts.changed(_physical(network), "mode", "device"), parts.evaluating(network):
         return network(x).softmax(-1).gather(-1, y[:, None]).mean().item()
 
 
@@ -81,9 +78,9 @@ def train(network, x, y, *, epochs, learning_rate, batch_size=None, generator=No
     """
     generator = generator or torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
-    average = AveragedModel(network) if average_epochs else torch.nn.Module()
+    average = torch.optim.swa_utils.AveragedModel(network) if average_epochs else torch.nn.Module()
     kept = checkpoint and Checkpoint(
-        checkpoint, network, optimizer, generator, device, x, y, average, epochs=epochs, clip=clip,
+        checkpoint, network, average, optimizer, generator, device, x, y, epochs=epochs, clip=clip,
         learning_rate=learning_rate, batch_size=batch_size, late_epochs=late_epochs,
         average_epochs=average_epochs)
     history = kept.resume() if kept else []
@@ -137,11 +134,11 @@ class Checkpoint:
     part of it: a real device never repeats them.
     """
 
-    def __init__(self, path, network, optimizer, generator, device, x, y, average, **settings):
-        self.path, self.network, self.optimizer = Path(path), network, optimizer
-        self.average = average  # of the network's weights, or a module without any
-        self.generator, self.device = generator, device
-        self.weights = {name: value.clone() for name, value in network.state_dict().items()}
+    def __init__(self, path, network, average, optimizer, generator, device, x, y, **settings):
+        self.path, self.optimizer, self.generator = Path(path), optimizer, generator
+        # Beside it the average of its weights, or a module without any.
+        self.both, self.device = torch.nn.ModuleDict({"now": network, "mean": average}), device
+        self.weights = {name: value.clone() for name, value in self.both.state_dict().items()}
         self.seed = generator.get_state()
         told = {"data": [x], "labels": [y], "seed": [self.seed], "start": network.parameters()}
         self.settings = settings | {"mode": [layer.mode for layer in _physical(network)]} | {
@@ -150,27 +147,26 @@ class Checkpoint:
 
     def save(self, history):
         """Write everything that the rest of the run depends on."""
-        parts = {"network": self.network.state_dict(), **self.optimizer.state_dict()["state"],
-                 "average": self.average.state_dict(),
+        states = {"weights": self.both.state_dict(), **self.optimizer.state_dict()["state"],
                  "random": {"batches": self.generator.get_state(), "rest": torch.get_rng_state()}}
         # Cloned, for a file has no place for a tensor of two names: controls that layers share.
-        tensors = {f"{part}:{name}": value.clone() for part, values in parts.items()
+        tensors = {f"{part}:{name}": value.clone() for part, values in states.items()
                    for name, value in values.items()}
-        save_tensors(self.path, tensors, {"settings": self.settings, "history": history,
-                                          "device": self.device and self.device.state_dict()})
+        device = self.device and self.device.state_dict()
+        files.save_tensors(self.path, tensors, {
+            "settings": self.settings, "history": history, "device": device})
 
     def resume(self):
         """Take over the state in the file and return its history; a new run writes one first."""
         if not self.path.exists():
             self.save([])  # from the first moment, for a device may stop in the first epoch
         try:
-            tensors, run = load_tensors(self.path)
+            tensors, run = files.load_tensors(self.path)
             other = [f"{name} {run['settings'].get(name)} (here {value})" for name, value
                      in self.settings.items() if run["settings"].get(name) != value]
             if other:
                 raise ValueError(f"it belongs to a run with other {', '.join(other)}")
-            self.network.load_state_dict(_part(tensors, "network"))
-            self.average.load_state_dict(_part(tensors, "average"))
+            self.both.load_state_dict(_part(tensors, "weights"))
             optimizer = self.optimizer.state_dict()
             moments = {n: _part(tensors, n) for n in optimizer["param_groups"][0]["params"]}
             self.optimizer.load_state_dict(optimizer | {"state": moments})
@@ -185,7 +181,7 @@ class Checkpoint:
 
     def put_back(self):
         """Return network and generator to their start, so that the same call is the same run."""
-        self.network.load_state_dict(self.weights)
+        self.both.load_state_dict(self.weights)
         self.generator.set_state(self.seed)
 
 
@@ -210,7 +206,7 @@ def _part(tensors, name):
 
 
 def _physical(network):
-    return [part for part in network.modules() if isinstance(part, Physical)]
+    return [part for part in network.modules() if isinstance(part, pat.Physical)]
 
 
 def _schedule(progress):

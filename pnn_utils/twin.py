@@ -8,8 +8,7 @@ whether a twin can train: a model can predict every reading well and have slopes
 import numpy as np
 import torch
 
-from pnn_utils import parts
-from pnn_utils.files import load_tensors, save_tensors, write_json
+from pnn_utils import files, parts
 
 PATIENCE = 8  # epochs without a lower validation error before a fit stops
 HELD_OUT = 0.1  # share of the pairs for that error
@@ -197,8 +196,8 @@ def _moved(values, allowed, step, rng):
 def save_twin(path, twin, made):
     """Write a twin as ``.safetensors``, beside it as JSON its ``settings`` and what `made` it."""
     described = {"kind": type(twin).__name__, "settings": twin.settings}
-    save_tensors(path, twin.state_dict(), {"twin": described})
-    write_json(str(path).removesuffix(".safetensors") + ".json", {**described, **made})
+    files.save_tensors(path, twin.state_dict(), {"twin": described})
+    files.write_json(str(path).removesuffix(".safetensors") + ".json", {**described, **made})
 
 
 def load_twin(path, device, kind=Perceptron):
@@ -209,7 +208,7 @@ def load_twin(path, device, kind=Perceptron):
     FileNotFoundError, ValueError
         If there is no such file; if it is damaged, or holds no twin of this kind and shape.
     """
-    weights, about = load_tensors(path)
+    weights, about = files.load_tensors(path)
     dimensions = {name: getattr(device, name) for name in ("input_dim", "param_dim", "output_dim")}
     try:
         held = about["twin"]

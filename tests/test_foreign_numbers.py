@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from test_hybrid import Hybrid
 
 from pnn_utils.networks import (
-    Hybrid,
     Oscillating,
     signal_like_controls,
     spectral_chain,

@@ -28,6 +28,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from test_datasets import whole_talkers
 
 from pnn_utils import files
 from pnn_utils.datasets import fetch
@@ -142,7 +143,7 @@ def raw_data(call, contents, checksums=None, **arguments):
             Path(folder, place).write_bytes(content)
         patch.setattr(files, "RAW", Path(folder, "raw"))
         patch.setattr(fetch, "FILES", {"mnist": digests, "vowels": digests})
-        patch.setattr(fetch, "SOURCES", {"mnist": [], "vowels": []})
+        patch.setattr(fetch, "SETS", {"mnist": {"sources": []}, "vowels": {"sources": []}})
         patch.setenv(fetch.MIRROR, str(Path(folder, "mirror")))
         answer = call(**arguments)
         for name, content in right.items():
@@ -298,12 +299,13 @@ DOORS = {
             load, {"raw/vowels/vowdata.dat": content}, {"vowdata.dat": VOWELS}),
         content=spoilt(VOWELS)),
     "datasets.vowels.vowel_task": door(
-        lambda task, n, talkers, seed, split: task(seed, split, Tokens(
+        lambda task, n, talkers, **arguments: task(tokens=Tokens(
             np.random.default_rng(0).random((n, 12)), np.arange(n) % 7,
-            np.char.add("w", (np.arange(n) // 7 % talkers).astype(str)), {"name": "drawn"})),
+            np.char.add("w", (np.arange(n) // 7 % talkers).astype(str)), {"name": "drawn"}),
+            **arguments),
         n=partly(st.integers(259, 300), st.sampled_from([0, 1, 200])), seed=SEEDS,
         talkers=partly(st.just(40), st.integers(1, 40)),
-        split=one_of("draws", "talkers")),
+        which=one_of("draws"), divide=st.sampled_from([None, whole_talkers])),
     "datasets.fetch.path": door(
         lambda path, content, **arguments: raw_data(
             path, {"raw/mnist/a": content}, {"a": b"whole"}, **arguments),
@@ -327,7 +329,7 @@ DOORS = {
         chain, examples=100, sizes=partly(st.just((5, 0, 5)), SIZES), n_classes=whole(1, 5),
         n_layers=whole(1, 2), readout=one_of("mean", "power"), shuffle=st.booleans(),
         skip=st.booleans(), mode=MODES),
-    "networks.hybrid.Hybrid": door(
+    "test_hybrid.Hybrid": door(  # of notebook 06
         hybrid, examples=100, sizes=partly(st.just([(2, 1, 3)] * 2), st.lists(SIZES, max_size=2)),
         n_models=partly(st.just(2), st.integers(0, 2)), n_classes=whole(1, 3), mode=MODES,
         bound=one_of("clip", "linear", "sigmoid"), readout=one_of("linear", "parts")),

@@ -1,15 +1,17 @@
-"""The hybrid network: range of its controls, modes, what is trained."""
+"""Notebook 06's hybrid network: range of its controls, modes, what is trained."""
 
 import numpy as np
 import pytest
 import torch
+from cells import defined
 
-from pnn_utils.networks import Hybrid
 from pnn_utils.pat import Physical
 from pnn_utils.systems.shg.device import SHG
 from pnn_utils.systems.shg.model import ExactSHG
 from pnn_utils.training import accuracy_on_device, train
 
+Hybrid, *_ = defined("06_shg_hybrid_mnist", "Hybrid", "MIDDLE", "SPREAD", "REACH", "WAYS",
+                     "ranges_of", "readout_of")
 DEVICES = [SHG(seed=seed) for seed in range(2)]
 
 

@@ -5,7 +5,7 @@ import torch
 from cells import defined
 
 from pnn_utils.datasets.images import random_affine
-from pnn_utils.files import WEIGHTS, load_tensors
+from pnn_utils.files import ROOT, load_tensors
 from pnn_utils.networks import Oscillating, split
 from pnn_utils.systems.oscillators.device import Oscillators
 from pnn_utils.systems.oscillators.model import OscillatorModel
@@ -74,7 +74,7 @@ def test_split_gives_a_symmetric_matrix_without_diagonal():
 
 
 @pytest.mark.parametrize(
-    "path", sorted(WEIGHTS.glob("fashion_*.safetensors")), ids=lambda p: p.stem
+    "path", sorted((ROOT / "data" / "weights").glob("fashion_*.safetensors")), ids=lambda p: p.stem
 )
 def test_committed_weights_still_load(path):
     weights, _ = load_tensors(path)

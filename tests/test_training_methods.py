@@ -137,15 +137,15 @@ def test_the_mean_of_spsa_converges_to_the_true_gradient():
     """As one over the root of the number of draws; the step's own error is far below."""
     true, missed = true_gradient(), []
     for draws in (50, 5000):
-        found = stepped(methods.spsa, Linear(), None, draws=draws)
+        found = stepped(newer.spsa, Linear(), None, draws=draws)
         missed.append(float((found - true).norm() / true.norm()))
     assert missed[1] < 0.15 and 5 < missed[0] / missed[1] < 20
 
 
 def test_spsa_leaves_the_numbers_where_they_were_but_for_adams_step():
     device = Linear()
-    network, _ = methods.spsa(lambda twin: chain(device, twin), None, device, *data(), seed=0,
-                              epochs=1, learning_rate=1e-30)
+    network, _ = newer.spsa(lambda twin: chain(device, twin), None, device, *data(), seed=0,
+                            epochs=1, learning_rate=1e-30)
     for after, before in zip(network.parameters(), chain(device, None).parameters(), strict=True):
         torch.testing.assert_close(after, before, rtol=0, atol=1e-20)
 
@@ -161,8 +161,8 @@ def test_spsa_that_is_stopped_goes_on_as_if_it_had_not_been(tmp_path):
                 raise KeyboardInterrupt
             return {}
 
-        network, _ = methods.spsa(lambda twin: chain(device, twin), None, device, *data(), seed=0,
-                                  epochs=8, learning_rate=0.1, validate=validate, **checkpoint)
+        network, _ = newer.spsa(lambda twin: chain(device, twin), None, device, *data(), seed=0,
+                                epochs=8, learning_rate=0.1, validate=validate, **checkpoint)
         return torch.cat([p.detach().flatten() for p in network.parameters()])
 
     whole = run()
@@ -240,7 +240,7 @@ PASSES = {"pat": 1, "in_silico": 0, "output_only": 1, "asyt": 1, "dat": 1, "sat"
 
 @pytest.mark.parametrize("name", PASSES)
 def test_a_device_is_called_as_often_as_the_ledger_says(name):
-    method = GRADIENT.get(name) or {"spsa": methods.spsa, "dfa": newer.dfa}[name]
+    method = GRADIENT.get(name) or {"spsa": newer.spsa, "dfa": newer.dfa}[name]
     device, epochs = Linear(), 3
     method(lambda twin: chain(device, twin), model, device, *data(), seed=0, epochs=epochs,
            learning_rate=0.01, batch_size=7)
@@ -250,8 +250,8 @@ def test_a_device_is_called_as_often_as_the_ledger_says(name):
 @pytest.mark.parametrize("name", [*sorted(PASSES), "spsa_three"])
 def test_a_method_trains_what_can_be_trained(name):
     """All but direct feedback, whose random path a chain without digital weights cannot meet."""
-    method = GRADIENT.get(name) or {"spsa": methods.spsa, "dfa": newer.dfa, "spsa_three": partial(
-        methods.spsa, draws=3)}[name]
+    method = GRADIENT.get(name) or {"spsa": newer.spsa, "dfa": newer.dfa, "spsa_three": partial(
+        newer.spsa, draws=3)}[name]
     device = Linear()
     _, history = method(lambda twin: chain(device, twin), model, device, *data(), seed=0,
                         epochs=60, learning_rate=0.05)

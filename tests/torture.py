@@ -58,7 +58,7 @@ def fetching(folder):
         (mirror / "file.bin.gz").write_bytes(gzip.compress(CONTENT, 1))
         (mirror / "done").touch()
     fetch.FILES = {"mnist": {"file.bin": hashlib.sha256(CONTENT).hexdigest()}}
-    fetch.SOURCES = {"mnist": ()}
+    fetch.SETS = {"mnist": {"sources": ()}}
     os.environ["PNN_DATA_MIRROR"] = str(mirror)
     fetch.fetch("mnist")
     left_over = list(files.RAW.rglob("*.part"))

@@ -1,4 +1,4 @@
-"""Newer ways to train a physical network, called as those of `pnn_utils.methods` are.
+"""Ways to train that only notebook 09 compares, called as those of `pnn_utils.methods` are.
 
     network, history = method(start, twin, device, x, y, seed=0, epochs=200, learning_rate=0.1)
 """
@@ -61,6 +61,20 @@ def dfa(start, twin, device, x, y, *, seed, slope=None, **schedule):
     return network, _train(_Feedback(network, feedback, slope), x, y, device, seed, schedule)
 
 
+def spsa(start, twin, device, x, y, *, seed, draws=1, step=1e-2, **schedule):
+    """Simultaneous perturbation: no model; the loss at two sets of numbers gives its slope.
+
+        g_i = [L(p + c D) - L(p - c D)] / (2 c D_i),    c = step / (1 + t)**0.101
+
+    D_i = +-1 are drawn anew in each training step t, `draws` times: two passes a layer, row and
+    draw. J. C. Spall, IEEE Trans. Autom. Control 37, 332 (1992).
+    """
+    network, generator = start(twin).set_mode("device"), torch.Generator().manual_seed(seed)
+    history = train(_Perturbed(network, draws, step, generator), x, y, device=device,
+                    generator=generator, **schedule)
+    return network, history
+
+
 def random_paths(classes, device, generator):
     """Return matrices that send an error to a layer's data controls and parameter controls."""
     return [torch.randn(classes, width, generator=generator) / math.sqrt(classes)
@@ -89,6 +103,40 @@ class _BothOutputs(torch.nn.Module):
         predicted = self.network.set_mode("in_silico")(x)
         both = torch.logaddexp(*(z.detach().log_softmax(1) for z in (measured, predicted)))
         return both + predicted - predicted.detach()
+
+
+class _Perturbed(torch.nn.Module):
+    """A network whose logits change with its numbers as readings at both ends of a step say."""
+
+    def __init__(self, network, draws, step, generator):
+        super().__init__()
+        self.network, self.draws, self.step, self.generator = network, draws, step, generator
+        self.register_buffer("steps", torch.tensor(0))  # a buffer, so that a checkpoint keeps it
+
+    def forward(self, x):
+        numbers, total = list(self.network.parameters()), 0
+        step = self.step / (1 + self.steps.item()) ** 0.101
+        for _ in range(self.draws):
+            signs = [2.0 * torch.randint(2, p.shape, generator=self.generator) - 1
+                     for p in numbers]
+            up, down = (self._moved(x, numbers, signs, way * step) for way in (1, -1))
+            # Is 0, and its derivative by each number its sign.
+            along = sum(((p - p.detach()) * sign).sum()
+                        for p, sign in zip(numbers, signs, strict=True))
+            # Cross-entropy's slope at the middle, times this, is L's difference but for O(c^2).
+            total = total + (up + down) / 2 + along * (up - down) / (2 * step)
+        self.steps += 1
+        return total / self.draws
+
+    @torch.no_grad()
+    def _moved(self, x, numbers, signs, step):
+        kept = [p.clone() for p in numbers]
+        for p, sign in zip(numbers, signs, strict=True):
+            p.add_(step * sign)
+        logits = self.network(x)
+        for p, value in zip(numbers, kept, strict=True):
+            p.copy_(value)  # to the last bit
+        return logits
 
 
 class _Handed(torch.autograd.Function):

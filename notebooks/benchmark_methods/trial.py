@@ -72,7 +72,7 @@ def function_of(method, system, true):
             "noise_aware": partial(methods.noise_aware, draw=lambda device, rng:
                                    system.alike(device, 40 * system.layers, rng)),
             "sat": partial(newer.sat, mode="in_silico"), "refitted": methods.refitted,
-            "sat_pat": partial(newer.sat, mode="pat"), "spsa": methods.spsa, "dfa": newer.dfa,
+            "sat_pat": partial(newer.sat, mode="pat"), "spsa": newer.spsa, "dfa": newer.dfa,
             "augmented_dfa": partial(newer.dfa, slope=torch.cos)}[method]
 
 

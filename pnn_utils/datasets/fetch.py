@@ -15,11 +15,9 @@ import tomllib
 from pathlib import Path
 
 from pnn_utils import files
-from pnn_utils.files import sha256, write_bytes, write_text
 from pnn_utils.systems.base import check_choice
 
 SETS = tomllib.loads(Path(__file__).with_name("sources.toml").read_text(encoding="utf-8"))
-SOURCES = {name: known["sources"] for name, known in SETS.items()}
 FILES = {name: known["files"] for name, known in SETS.items()}  # name: SHA-256
 MIRROR = "PNN_DATA_MIRROR"
 FALLBACK = "peterson_barney1952.tsv"  # made here where no source has Hillenbrand's vowels
@@ -37,7 +35,7 @@ def fetch(name):
     folder, tried = files.RAW / name, []
     for leftover in folder.glob(".*.part"):  # of a killed fetch
         leftover.unlink(missing_ok=True)
-    for source in (MIRROR, *SOURCES[name]):
+    for source in (MIRROR, *SETS[name]["sources"]):
         if missing := _missing(name):
             tried.append(f"  - {source.strip()}: {_take(source, name, missing)}")
     if not (missing := _missing(name)):
@@ -52,7 +50,7 @@ def fetch(name):
     if name != "vowels":
         raise RuntimeError(message)
     print(f"{message}\nFALLBACK: Peterson & Barney (1952) instead of Hillenbrand (1995)")
-    write_text(folder / FALLBACK, peterson_barney_table())
+    files.write_text(folder / FALLBACK, peterson_barney_table())
     return folder
 
 
@@ -70,7 +68,7 @@ def path(name, file):
     target, command = files.RAW / name / file, f"python -m pnn_utils.datasets.fetch {name}"
     if not target.exists():
         raise FileNotFoundError(f"{target} is missing; run: {command}")
-    if (found := sha256(target)) != digests[file]:
+    if (found := files.sha256(target)) != digests[file]:
         raise ValueError(f"{target} has SHA-256 {found}; expected {digests[file]}. Run: {command}")
     return target
 
@@ -85,7 +83,7 @@ def peterson_barney_table():
 def _missing(name):
     """Return the files of a data set that are not there, whole and unaltered."""
     return [file for file, digest in FILES[name].items()
-            if not (place := files.RAW / name / file).exists() or sha256(place) != digest]
+            if not (place := files.RAW / name / file).exists() or files.sha256(place) != digest]
 
 
 def _take(source, name, wanted):
@@ -97,7 +95,7 @@ def _take(source, name, wanted):
                 if content.startswith(b"\x1f\x8b"):
                     content = gzip.decompress(content)
                 if hashlib.sha256(content).hexdigest() == FILES[name][file]:
-                    write_bytes(files.RAW / name / file, content)
+                    files.write_bytes(files.RAW / name / file, content)
     except Exception as error:  # a source may fail in any way, the next is tried
         return str(error)[-250:]  # the cause is its end
     return "not all of them are there with the right checksum"

@@ -19,7 +19,6 @@ from pnn_utils.systems.base import check_choice
 
 AUTHORS = Path(__file__).with_name("authors_tokens.csv")
 CLASSES = ("ae", "ah", "aw", "er", "ih", "iy", "uw")
-WORDS = ("had", "hod", "hawed", "heard", "hid", "heed", "who'd")
 TOKENS_PER_CLASS, TEST_PER_CLASS = 37, 7
 # F1, F2, F3 at steady state and at 20, 50 and 80 % of the vowel: columns of the table, from 0.
 COLUMNS = (3, 4, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15)
@@ -65,63 +64,45 @@ def load_tokens():
     return Tokens(formants[whole], label[whole], np.array(talker)[whole], source)
 
 
-def vowel_task(seed, split="draws", tokens=None):
+def vowel_task(seed, which="draws", tokens=None, divide=None):
     """Choose 37 tokens a vowel and split them into 210 for training and 49 for the test.
 
     Each column is scaled so that the training tokens span [0, 1]; test values beyond are clipped.
 
-    seed : one child seed draws the tokens, another the split
-    split : "draws", tokens and split by seed; "talkers", the same with no talker on both sides
-        (the number a vowel differs from split to split); "authors", the 259 tokens of the paper's
-        authors [3], split by seed; "published", those in their own split
+    seed : one child seed draws the tokens, another splits them
+    which : "draws", by seed; "authors", the 259 tokens of the paper's authors [3]
     tokens : default `load_tokens()`
+    divide : ``divide(tokens, rows, rng)`` -> which of the rows chosen are the test's, a mask;
+        default: seven of each vowel, by seed
 
     Raises
     ------
     ValueError
-        If the split is none of these or was not found, or the authors' tokens are not among these.
+        If `which` is neither, or the authors' tokens are not among these.
     """
-    check_choice("split", split, "draws", "talkers", "authors", "published")
+    check_choice("which", which, "draws", "authors")
     tokens = tokens or load_tokens()
     draw, rng = np.random.default_rng(seed).spawn(2)
-    whole = split in ("draws", "talkers")
-    chosen, of_test = (np.arange(len(tokens.label)), None) if whole else _authors_tokens(tokens)
-    rows = [chosen[tokens.label[chosen] == c] for c in range(len(CLASSES))]
-    rows = [draw.permutation(r)[:TOKENS_PER_CLASS] if whole else r for r in rows]
-    if split in ("draws", "authors"):
+    known = which == "draws" or authors_parts(tokens) != ""
+    rows = [np.flatnonzero(known & (tokens.label == c)) for c in range(len(CLASSES))]
+    rows = [draw.permutation(r)[:TOKENS_PER_CLASS] if which == "draws" else r for r in rows]
+    if divide:
+        chosen = np.concatenate(rows)
+        in_test = divide(tokens, chosen, rng)
+        train, test = chosen[~in_test], chosen[in_test]
+    else:
         rows = np.array([rng.permutation(r) for r in rows])
         train, test = rows[:, TEST_PER_CLASS:].ravel(), rows[:, :TEST_PER_CLASS].ravel()
-    else:
-        chosen = np.concatenate(rows)
-        in_test = of_test[chosen] if split == "published" else _whole_talkers(
-            tokens.talker[chosen], tokens.label[chosen], rng)
-        train, test = chosen[~in_test], chosen[in_test]
     train = rng.permutation(train)  # so that any leading part of it is a fair sample
     low, high = tokens.formants[train].min(0), tokens.formants[train].max(0)
     x, y = np.clip((tokens.formants - low) / (high - low), 0, 1).astype(np.float32), tokens.label
     return VowelTask(x[train], y[train], x[test], y[test], train, test)
 
 
-def _authors_tokens(tokens):
-    """Return the rows of the authors' 259 tokens, and a mask of all rows: those in their test."""
-    with AUTHORS.open(encoding="utf-8", newline="") as file:
-        part = {row["token"]: row["part"] for row in csv.DictReader(file)}
+def authors_parts(tokens):
+    """Return each token's part in the authors' own split, "train" or "test"; "": not theirs."""
+    part = dict(np.loadtxt(AUTHORS, str, delimiter=",", skiprows=1))
     names = [talker + CLASSES[c] for talker, c in zip(tokens.talker, tokens.label, strict=True)]
     if not part.keys() <= set(names):
         raise ValueError(f"the authors' tokens are not among those of {tokens.source['name']}")
-    found = np.array([part.get(name, "") for name in names])
-    return np.flatnonzero(found != ""), found == "test"
-
-
-def _whole_talkers(talker, label, rng):
-    """Return a mask of the test's tokens: whole talkers in random order, all vowels in and out."""
-    names, size = np.unique(talker), TEST_PER_CLASS * len(CLASSES)
-    for _ in range(200):
-        mask = np.zeros(len(talker), bool)
-        for name in rng.permutation(names):
-            if mask.sum() + (talker == name).sum() <= size:
-                mask |= talker == name
-        vowels = len(np.unique(label[mask])), len(np.unique(label[~mask]))
-        if mask.sum() == size and min(vowels) == len(CLASSES):
-            return mask
-    raise ValueError(f"{len(names)} talkers: no {size} tokens of whole talkers have all vowels")
+    return np.array([part.get(name, "") for name in names])

@@ -1,7 +1,6 @@
 """Networks: how the readings of one pass become the controls of the next.
 
     Chain         x -> rescale -> device -> standardise -> rescale -> device -> ... -> pool
-    Hybrid        x -> linear -> several devices side by side -> linear or pool
     Oscillating   tiles of x -> one device for every tile -> one large device
     MLP           x -> linear -> ReLU -> linear, to compare with
 """
@@ -11,5 +10,4 @@
 from pnn_utils.parts import MLP
 
 from .chain import signal_like_controls, spectral_chain, waveform_chain, waveform_like_controls
-from .hybrid import MIDDLE, SPREAD, Hybrid
 from .oscillating import Oscillating, split

@@ -1,7 +1,7 @@
 """House style of the figures, and of the tables in the notebooks."""
 
-import matplotlib.patches
 import numpy as np
+from matplotlib import patches, style
 
 from pnn_utils import files
 
@@ -11,12 +11,8 @@ COLOURS = {"pat": "#0072B2", "in_silico": "#D55E00", "in_silico_on_model": "#E69
 
 
 def use_house_style():
-    """Set fonts, sizes and lines for all figures that follow."""
-    matplotlib.rcParams.update({
-        "figure.dpi": 100, "savefig.dpi": 160, "figure.constrained_layout.use": True,
-        "font.size": 9, "axes.titlesize": 9, "axes.titleweight": "bold", "lines.linewidth": 1.4,
-        "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
-        "svg.hashsalt": "pnn", "svg.fonttype": "none"})
+    """Set fonts, sizes and lines for all figures that follow, as ``house.mplstyle`` says."""
+    style.use(files.ROOT / "pnn_utils" / "report" / "house.mplstyle")
 
 
 def save_figure(fig, notebook, name):
@@ -70,18 +66,18 @@ def plot_accuracies(axes, shown, colours):
     colours : keys of `COLOURS`, one a row
     """
     for i, (quantities, colour) in enumerate(zip(shown.values(), colours, strict=True)):
-        accuracy, style = quantities["accuracy"], {"color": COLOURS[colour]}
+        accuracy, drawn = quantities["accuracy"], {"color": COLOURS[colour]}
         dots = i + np.linspace(-0.2, 0.2, accuracy["n"])
-        axes.plot(accuracy["values"], dots, "o", markersize=3, alpha=0.5, **style)
+        axes.plot(accuracy["values"], dots, "o", markersize=3, alpha=0.5, **drawn)
         error = 2 * accuracy["sd"] / accuracy["n"] ** 0.5
-        axes.errorbar(accuracy["mean"], i, xerr=error, fmt="|", markersize=14, capsize=3, **style)
+        axes.errorbar(accuracy["mean"], i, xerr=error, fmt="|", markersize=14, capsize=3, **drawn)
     axes.set(xlabel="accuracy", yticks=range(len(shown)), yticklabels=list(shown))
     axes.invert_yaxis()
 
 
 def draw_box(axes, x, y, width, height, text, colour):
     """Draw a labelled box of a block diagram, its lower left corner at (x, y)."""
-    axes.add_patch(matplotlib.patches.Rectangle(
+    axes.add_patch(patches.Rectangle(
         (x, y), width, height, facecolor=colour, edgecolor="black", linewidth=0.8))
     axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=8)
 

@@ -27,10 +27,8 @@ class PhysicalSystem:
     pass_time : seconds that the real apparatus would need for one pass
     """
 
-    input_range = (0.0, 1.0)
-    param_range = (0.0, 1.0)
-    control_unit = "1"
-    output_unit = "1"
+    input_range = param_range = (0.0, 1.0)
+    control_unit = output_unit = "1"
     pass_time = 0.0
 
     def __init__(self, noise_seed=0):

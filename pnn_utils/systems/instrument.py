@@ -22,7 +22,6 @@ from pnn_utils.systems.base import PhysicalSystem, check_numbers, check_whole, e
 EVENTS = ("errors", "timeouts", "lost_connections", "wrong_shapes", "not_finite", "clipped")
 # Errors by their types' names: pyvisa, whose own are the last two, need not be installed.
 LOST = {"OSError", "EOFError", "SubprocessError", "TimeoutError", "VisaIOError", "InvalidSession"}
-SLOW = {"TimeoutError", "TimeoutExpired"}
 
 
 class InstrumentError(RuntimeError):
@@ -134,7 +133,7 @@ class Instrument(PhysicalSystem):
             names = {kind.__name__ for kind in type(error).__mro__}
             self._lost |= bool(names & self._lost_after)
             kind = "lost_connections" if self._lost else "errors"
-            return "timeouts" if names & SLOW else kind, error
+            return "timeouts" if names & {"TimeoutError", "TimeoutExpired"} else kind, error
         reading = readings(answer).astype(np.result_type(x, theta))  # a copy
         if reading.shape != (expected := (len(x), self.output_dim)):
             error = ValueError(f"readings have shape {reading.shape}; expected {expected}")

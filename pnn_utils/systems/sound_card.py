@@ -133,18 +133,6 @@ class SoundCard(PhysicalSystem):
         report = {"delay": late / self.rate, "drift": drift, "level": level, "noise": noise}
         return ndimage.map_coordinates(heard, [t], order=5), report
 
-    def find_level(self):
-        """Play chirps, ever louder up to the limit, until they are clear; return the report."""
-        for self.level in (self.limit / 2**n for n in range(6, -1, -1)):  # noqa: B020
-            try:
-                report = self.listen(self.silence)[1]
-                if report["level"] > min(100 * report["noise"], 0.1):
-                    break
-            except SoundCardError as error:
-                if "turn the volume up" not in str(error) or self.level == self.limit:
-                    raise
-        return report
-
     def play(self, sent):
         """Send samples to the converter and return as many from the microphone."""
         try:

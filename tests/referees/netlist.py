@@ -1,12 +1,11 @@
 """The simulated transistor circuit as a SPICE netlist, and one run of ngspice on it: a referee."""
 
 import pathlib
+import shutil
 import subprocess
 import tempfile
 
 import numpy as np
-
-from pnn_utils.files import program
 
 HOLD_EDGE = 1e-9  # s: the drive's steps as ramps, centred on the step: no shift to first order
 
@@ -70,7 +69,7 @@ def run_ngspice(p, drive, reltol=1e-6):
     with tempfile.TemporaryDirectory() as folder:
         deck, waveform = (pathlib.Path(folder, name) for name in ("circuit.cir", "waveform.txt"))
         deck.write_text(netlist(p, drive, reltol), encoding="ascii")
-        run = subprocess.run([program("ngspice"), "-b", deck.name],
+        run = subprocess.run(["ngspice", "-b", deck.name],
                              cwd=folder, capture_output=True, text=True, timeout=60)
         ends = (np.arange(len(drive)) + 2) * p.sample_interval
         table = np.loadtxt(waveform) if waveform.exists() else np.zeros((1, 2))
@@ -83,8 +82,8 @@ def run_ngspice(p, drive, reltol=1e-6):
 
 def ngspice_version():
     """Return the version of the installed ngspice, such as "39", or None if there is none."""
-    if program("ngspice") is None:
+    if shutil.which("ngspice") is None:
         return None
-    told = subprocess.run([program("ngspice"), "--version"], capture_output=True, text=True).stdout
+    told = subprocess.run(["ngspice", "--version"], capture_output=True, text=True).stdout
     return next((word.removeprefix("ngspice-") for word in told.split()
                  if word.startswith("ngspice-")), "unknown")

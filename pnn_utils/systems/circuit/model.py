@@ -16,9 +16,8 @@ graph.
 """
 
 import numpy as np
-import scipy.linalg
-import scipy.optimize
 import torch
+from scipy import linalg, optimize
 
 from pnn_utils.systems.compiled import compiled
 
@@ -64,7 +63,7 @@ def fit_ringing(device, x, theta, y, start, substeps=2, rows=1000):
     def residuals(constants):
         return ((_predict(x, constants, substeps)[0] - y) / y.std()).ravel()
 
-    found = scipy.optimize.least_squares(
+    found = optimize.least_squares(
         residuals, first, x_scale=np.maximum(np.abs(first), 0.05), max_nfev=100,
         bounds=(np.where(np.array(NAMES) == "offset", -np.inf, 0.0), np.inf))
     twin.constants.copy_(torch.from_numpy(found.x))
@@ -106,7 +105,7 @@ def _whole_blocks(values):
 def _substep(constants, substeps, kind):
     """Return the exact half step of i and v, and the load's constants with 0, 1/2 and 1."""
     inductance, resistance, g, k, threshold, voltage, width = constants[:7]
-    step = scipy.linalg.expm(np.array([
+    step = linalg.expm(np.array([
         [-resistance / inductance, -1 / inductance, 1 / inductance],
         [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]) / (2 * substeps))
     load = np.array([k / substeps, threshold, 2 * k / g, g / substeps, voltage, width,

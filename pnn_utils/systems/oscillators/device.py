@@ -70,22 +70,19 @@ class Oscillators(PhysicalSystem):
 
     def respond(self, x, theta):
         """Return the final angles, shape (n, n_read); see `PhysicalSystem.__call__`."""
-        angles = x.astype(np.result_type(x, theta))  # a copy
-        if noise := np.float32(self.parameters.input_noise):
+        p, angles = self.parameters, x.astype(np.result_type(x, theta))  # a copy
+        if noise := np.float32(p.input_noise):
             angles += noise * self._noise.standard_normal(x.shape, np.float32)
         shared = theta.strides[0] == 0 or (theta == theta[:1]).all()
         each = 512 if shared else 1  # rows at once: bounds the memory of the stages
+        slope, step, read = 1 + p.nonlinearity, p.duration * p.duration, -self.output_dim
         for first in range(0, len(x), each):
-            self._release(angles[first:first + each], theta[first])
-        return angles[:, -self.output_dim:].copy()
-
-    def _release(self, angles, theta):
-        """Move the oscillators that are read, in `angles` (n, N), from their start to the end."""
-        p, size, n_read = self.parameters, self.input_dim, self.output_dim
-        couplings, drives = np.split(theta.astype(angles.dtype, copy=False), [-size])
-        matrix = solver.force_matrix(couplings + self.coupling_errors, size)
-        slope, step = 1 + p.nonlinearity, p.duration * p.duration
-        # s q obeys the same equation with s times the force.
-        values, *_ = solver.march(angles.dtype.type(slope) * angles, matrix, drives, slope * step,
-                                  self.tableau, n_read)
-        angles[:, -n_read:] += solver.combine(step * self.tableau.b, values[1:, :, -n_read:])
+            rows = angles[first:first + each]
+            controls = theta[first].astype(angles.dtype, copy=False)
+            couplings, drives = np.split(controls, [-self.input_dim])
+            matrix = solver.force_matrix(couplings + self.coupling_errors, self.input_dim)
+            # s q obeys the same equation with s times the force.
+            values, *_ = solver.march(angles.dtype.type(slope) * rows, matrix, drives,
+                                      slope * step, self.tableau, self.output_dim)
+            rows[:, read:] += solver.combine(step * self.tableau.b, values[1:, :, read:])
+        return angles[:, read:].copy()

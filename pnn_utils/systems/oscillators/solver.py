@@ -21,7 +21,7 @@ References
    Stoermer methods (recalled, unchecked; the tests check the orders).
 """
 
-from typing import NamedTuple
+from collections import namedtuple
 
 import numpy as np
 
@@ -30,12 +30,10 @@ from pnn_utils.systems.compiled import compiled
 STRIP = 16  # rows at once: 16 float32 of a column of a matrix are one cache line
 
 
-class Tableau(NamedTuple):
-    """Weights of the stages' forces in an explicit method for q'' = f(q) from rest, for t = 1."""
-
-    a: np.ndarray  # in each stage's angles, shape (stages, stages)
-    b: np.ndarray  # in the final angles, shape (stages,)
-    v: np.ndarray  # in the final velocities, shape (stages,)
+# Weights of the stages' forces in an explicit method for q'' = f(q) from rest, for t = 1: arrays
+# a, in each stage's angles, (stages, stages), b, in the final angles, and v, in the final
+# velocities, (stages,) each.
+Tableau = namedtuple("Tableau", "a b v")
 
 
 def stoermer(steps, differences=5):

@@ -102,7 +102,18 @@ class SHG(PhysicalSystem):
         for start in range(0, len(x), 256):
             rows = slice(start, start + 256)
             charge[rows] = self._spectrum(self.channel_amplitudes(x[rows], theta[rows]))
-        return self._detect(charge)
+        # The laser's power drifts and jitters; the spectrometer adds shot and read noise.
+        p, normal = self.parameters, self._noise.standard_normal
+        time = (self.passes + np.arange(len(x))) * self.pass_time
+        cycle = np.sin(2 * np.pi * time / p.drift_period + self._cycle_start)
+        charge *= ((1 + p.power_drift * cycle) ** 2).astype(np.float32)[:, None]
+        if p.pulse_energy_noise:
+            charge *= (1 + p.pulse_energy_noise * normal((len(x), 1), np.float32)) ** 2
+        if p.shot_noise or p.read_noise:
+            variance = charge * np.float32(p.shot_noise**2 / p.full_well)
+            variance += np.float32((p.read_noise / p.full_well) ** 2)
+            charge += np.sqrt(variance) * normal(charge.shape, np.float32)
+        return charge
 
     def channel_amplitudes(self, x, theta):
         """Return the field amplitude of each channel, shape (n, 100), for checked controls."""
@@ -120,16 +131,3 @@ class SHG(PhysicalSystem):
         harmonic = scipy.fft.fft(pulse * pulse, overwrite_x=True, norm="forward")
         harmonic = harmonic[:, : len(self._weights)]
         return (harmonic.real**2 + harmonic.imag**2) @ self._weights
-
-    def _detect(self, charge):
-        p, n, normal = self.parameters, len(charge), self._noise.standard_normal
-        time = (self.passes + np.arange(n)) * self.pass_time
-        cycle = np.sin(2 * np.pi * time / p.drift_period + self._cycle_start)
-        charge *= ((1 + p.power_drift * cycle) ** 2).astype(np.float32)[:, None]
-        if p.pulse_energy_noise:
-            charge *= (1 + p.pulse_energy_noise * normal((n, 1), np.float32)) ** 2
-        if p.shot_noise or p.read_noise:
-            variance = charge * np.float32(p.shot_noise**2 / p.full_well)
-            variance += np.float32((p.read_noise / p.full_well) ** 2)
-            charge += np.sqrt(variance) * normal(charge.shape, np.float32)
-        return charge

@@ -4,8 +4,7 @@ Frequencies are offsets from the centre of the fundamental's or the second harmo
 """
 
 import numpy as np
-import scipy.linalg
-from scipy.special import erf
+from scipy import linalg, special
 
 LIGHT_SPEED = 299_792_458.0  # m/s, exact
 
@@ -27,7 +26,7 @@ def crosstalk_matrix(n_channels, spot):
     identity. Rows sum to 1: no light is lost between channels, only at the two ends.
     """
     gaussian = np.exp(-((np.arange(-n_channels, n_channels + 1) / max(spot, 1e-9)) ** 2) / 2)
-    return scipy.linalg.toeplitz(gaussian[n_channels:-1] / gaussian.sum())
+    return linalg.toeplitz(gaussian[n_channels:-1] / gaussian.sum())
 
 
 def bin_weights(frequency, n_bins, bin_width, resolution):
@@ -40,7 +39,7 @@ def bin_weights(frequency, n_bins, bin_width, resolution):
     # Even a perfect spectrometer spreads a sample over the grid spacing that it stands for.
     sigma = max(resolution / np.sqrt(8 * np.log(2)), spacing / 2)
     edges = (np.arange(n_bins + 1) - n_bins / 2) * bin_width
-    below = (1 + erf((edges - frequency[:, None]) / (np.sqrt(2) * sigma))) / 2
+    below = (1 + special.erf((edges - frequency[:, None]) / (np.sqrt(2) * sigma))) / 2
     return np.diff(below, axis=1) * spacing / bin_width
 
 
@@ -76,23 +75,16 @@ def phase_matching_angle(wavelength):
     return np.arcsin(np.sqrt((n_fundamental**-2 - n_o**-2) / (n_e**-2 - n_o**-2)))
 
 
-def wave_vectors(wavelength):
-    """Wave vectors of fundamental and second harmonic in BBO cut for `wavelength`.
+def wave_vectors(omega, wavelength):
+    """Wave vectors at the angular frequency omega, rad/s, in BBO cut for `wavelength`, in rad/m.
 
-    Two functions, rad/m of the angular frequency in rad/s: of the ordinary wave, and of the
-    extraordinary wave at the phase-matching angle.
+    Two of them: of the ordinary wave, as which the fundamental travels, and of the extraordinary
+    wave at the phase-matching angle, the second harmonic.
     """
     angle = phase_matching_angle(wavelength)
-
-    def k_fundamental(omega):
-        return refractive_indices(2 * np.pi * LIGHT_SPEED / omega)[0] * omega / LIGHT_SPEED
-
-    def k_harmonic(omega):
-        n_o, n_e = refractive_indices(2 * np.pi * LIGHT_SPEED / omega)
-        index = 1 / np.sqrt(np.cos(angle) ** 2 / n_o**2 + np.sin(angle) ** 2 / n_e**2)
-        return index * omega / LIGHT_SPEED
-
-    return k_fundamental, k_harmonic
+    n_o, n_e = refractive_indices(2 * np.pi * LIGHT_SPEED / omega)
+    index = 1 / np.sqrt(np.cos(angle) ** 2 / n_o**2 + np.sin(angle) ** 2 / n_e**2)
+    return n_o * omega / LIGHT_SPEED, index * omega / LIGHT_SPEED
 
 
 def phase_matching(frequency, wavelength, crystal_length):
@@ -101,7 +93,6 @@ def phase_matching(frequency, wavelength, crystal_length):
     `frequency` is W / (2 pi) from the centre of the second harmonic; `wavelength` that of the
     phase-matched fundamental.
     """
-    k_fundamental, k_harmonic = wave_vectors(wavelength)
     omega = 2 * np.pi * (2 * LIGHT_SPEED / wavelength + frequency)
-    mismatch = k_harmonic(omega) - 2 * k_fundamental(omega / 2)
+    mismatch = wave_vectors(omega, wavelength)[1] - 2 * wave_vectors(omega / 2, wavelength)[0]
     return np.sinc(mismatch * crystal_length / (2 * np.pi))
