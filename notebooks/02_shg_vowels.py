@@ -547,7 +547,7 @@ axes[0].legend(loc="center right", fontsize=7)
 figures.plot_accuracies(axes[1], shown, ["digital", "digital", "pat", "in_silico_on_model",
                                          "in_silico", "in_silico", "pat", "in_silico"])
 axes[1].axvline(0.93, color="#999999", linewidth=0.8, linestyle=":")
-axes[1].set(title=f"b  Test (n = {n_seeds}; dotted: paper)", xlim=(0, 1.02))
+axes[1].set(title="b  Test (dots: trials; dotted line: paper)", xlim=(0, 1.02))
 figures.plot_confusion(axes[2], confusion_matrix(true, predicted, labels=range(7)), CLASSES)
 axes[2].set_title("c  PAT, plain chain (%)")
 figures.save_figure(fig, NAME, "results")

@@ -525,7 +525,7 @@ baselines["linear_convolution"] = results["in_silico_on_model"]
 # %%
 def logistic(strength):
     valid, kept = split(0, n_train)
-    model = LogisticRegression(C=strength, max_iter=200).fit(*kept)
+    model = LogisticRegression(C=strength, max_iter=1000).fit(*kept)
     parts = {"valid": valid, "test": digits(False), "train": [part[:n_test] for part in kept]}
     return {name: model.score(*part) for name, part in parts.items()}
 

@@ -609,7 +609,7 @@ results = {name: {"accuracy": summary(one["test"] for one in final[name]),
            for name in METHODS if name != "identity"}
 results["in_silico_on_model"] = {
     "accuracy": summary(one["test_on_model"] for one in final["in_silico"])}
-linear = LogisticRegression(max_iter=300).fit(train_x, train_y)
+linear = LogisticRegression(max_iter=1000).fit(train_x, train_y)
 baselines = {"identity": {"accuracy": summary(one["test"] for one in final["identity"])},
              "linear": {"accuracy": summary([linear.score(*digits(False, n_test))])}}
 
