@@ -713,8 +713,8 @@ searched = experiment.search_file(NAME, search_again, epochs=baseline_epochs,
                                   images=baseline_images)
 
 
-def run(points, file=kept_results):
-    return sweep(trial, points, file, scheduler=scheduler, jobs=jobs)
+def run(points, file=None):
+    return sweep(trial, points, file or kept_results, scheduler=scheduler, jobs=jobs)
 
 
 def score(pairs):
