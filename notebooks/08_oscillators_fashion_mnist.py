@@ -49,8 +49,8 @@ baseline_epochs = 5  # full: 12
 extensions = 0  # how often a grid of rates may grow where its edge is best; full: 3
 search_again = False  # True: search even where what a search has found is committed
 fit_images = 512  # training images to whose readings the rival's model is fitted; full: 4096
-n_noise = 4  # gradients over whose mean noise is averaged out; full: 16
-n_batches = 4  # whose gradients are compared one by one; full: 24
+n_noise = 3  # gradients over whose mean noise is averaged out; full: 8
+n_batches = 2  # whose gradients are compared, one by one; full: 9
 retrain = False  # True: train these long runs again, hours, and keep their weights
 long_runs = ["pat", "in_silico_fitted", "pat_plain_model"]  # before: "pat_20_epochs", "in_silico"
 long_epochs = 20
@@ -121,6 +121,7 @@ display(Markdown(folded_table(parameter_table(TABLE), *shown)))
 
 # %%
 SIZES = (100, 100), (1610, 10)  # oscillators, and how many of them are read
+PASSES = 17  # an image: of sixteen tiles, then of all
 BOUND, FACTOR = 0.8, 2.0  # of couplings and drives at the start; of the logits
 
 
@@ -253,7 +254,7 @@ def trained(name, seed, learning_rate, epochs, n_images, *, hold_out=True, watch
         checkpoint=checkpoint,
         generator=torch.Generator().manual_seed((2000 if run.start else 1000) + seed),
         validate=lambda network: {where: READERS[where](network, *checking) for where in watch}
-        | (cosines(network, devices, seed) if run.start else {}))
+        | (cosines(network) if run.start else {}))
     return network, history
 
 
@@ -359,19 +360,26 @@ def gradient(network, models, mode, repeats=1, rows=slice(256)):
     return [torch.stack(parts).mean(0) for parts in zip(*found, strict=True)]
 
 
-def with_true(network, models, mode, repeats=1, rows=slice(256)):
-    """Cosines of a gradient with the true one, for the first network and the second."""
-    devices = [layer.parts[0] for layer in network.layers]
-    perfect = [true_motion(device) for device in devices]
-    true = gradient(network, perfect, "in_silico", rows=rows)
-    return [float(cosine_similarity(mine, one, 0)) for mine, one in
-            zip(gradient(network, models, mode, repeats, rows), true, strict=True)]
+def with_true(network, kinds, batches):
+    """Cosines of gradients with the true one, by kind: a pair, of both networks, a batch.
+
+    kinds : a name, and `gradient`'s models, mode and repeats; batches : slices of the images
+    """
+    perfect = [true_motion(layer.parts[0]) for layer in network.layers]
+    found = {kind: [] for kind in kinds}
+    for rows in batches:
+        true = gradient(network, perfect, "in_silico", rows=rows)
+        for kind, how in kinds.items():
+            pairs = zip(gradient(network, *how, rows=rows), true, strict=True)
+            found[kind].append([float(cosine_similarity(*pair, 0)) for pair in pairs])
+    return found
 
 
-def cosines(network, devices, seed):
+# %%
+def cosines(network):
     """What a training notes after each epoch: cosines of the gradient that it follows."""
-    models = [layer.parts[1] for layer in network.layers]
-    first, second = with_true(network, models, network.mode)
+    kinds = {"own": ([layer.parts[1] for layer in network.layers], network.mode)}
+    first, second = with_true(network, kinds, [slice(256)])["own"][0]
     return {"cosine_first": first, "cosine_second": second}
 
 # %% [markdown]
@@ -527,11 +535,16 @@ display(Markdown("\n".join(lines)))
 # ±0.8 $\omega_0^2$ (standard deviation 0.33 for couplings, 0.46 for drives), and the output factor
 # at 2.
 #
-# The table gives cosines with the true gradient of what each method follows, of PAT's gradient
-# with the noise averaged out, and of PAT's with a perfect model: what noise alone leaves.
+# The table gives cosines with the true gradient, batch by batch, of what each method follows, of
+# PAT's gradient with the noise averaged out, and of PAT's with a perfect model: what noise alone
+# leaves.
 
 
 # %%
+def batches(size=BATCH_SIZE):
+    return [slice(i * size, (i + 1) * size) for i in range(n_batches)]
+
+
 def table_of_cosines(name):
     """Cosines of all gradients for the weights after a run (None: at the start), seed 0."""
     devices = two_devices(0)
@@ -541,58 +554,55 @@ def table_of_cosines(name):
     plain = [layer.parts[1] for layer in network.layers]
     perfect = [true_motion(device) for device in devices]
     fitted = fitted_models(network, drawn(0, long_images, slice(fit_images))[0], 0)
-    return {"PAT, plain model": with_true(network, plain, "pat"),
-            f"the same, noise averaged out ({n_noise} gradients)":
-                with_true(network, plain, "pat", n_noise),
-            "PAT, model fitted here": with_true(network, fitted, "pat"),
-            "PAT, perfect model": with_true(network, perfect, "pat"),
-            "in silico": with_true(network, plain, "in_silico"),
-            "in silico, model fitted here": with_true(network, fitted, "in_silico")}
+    return with_true(network, {
+        "PAT, plain model": (plain, "pat"),
+        f"the same, mean of {n_noise} gradients": (plain, "pat", n_noise),
+        "PAT, model fitted here": (fitted, "pat"), "PAT, perfect model": (perfect, "pat"),
+        "in silico, plain model": (plain, "in_silico"),
+        "in silico, model fitted here": (fitted, "in_silico")}, batches())
 
 
+# %%
 def narrow_start():
     """Cosines of PAT's gradient if couplings start within 1 / sqrt(N)."""
     network = built(two_devices(0), 0, "pat", bound=None)
-    return with_true(network, [layer.parts[1] for layer in network.layers], "pat")
+    plain = [layer.parts[1] for layer in network.layers]
+    return with_true(network, {"PAT, plain model": (plain, "pat")}, batches())
+
+
+def norms(name):
+    """Norms of PAT's gradient with the plain model, batch by batch; seed 0."""
+    network = built(two_devices(0), 0, "pat")
+    load_weights(network, name, 0)
+    plain = [layer.parts[1] for layer in network.layers]
+    return [float(torch.cat(gradient(network, plain, "pat", rows=rows)).norm())
+            for rows in batches()]
 
 
 # %%
 states = {"start": None, "after PAT": "pat", "after in silico": "in_silico_fitted"}
 gradient_cosines = {state: table_of_cosines(name) for state, name in states.items()}
-narrow = narrow_start()
-gradient_cosines["start, within 1/√N"] = {"PAT, plain model": narrow}
-kinds = list(gradient_cosines["start"])
-lines = [f"| cosine with the true gradient: first network, second | {' | '.join(states)} |",
+gradient_cosines["start, within 1/√N"] = narrow_start()
+
+
+def median(state, kind):
+    """Medians over the batches, for both networks, and the first network's extremes."""
+    pairs = np.array(gradient_cosines[state][kind])
+    first, second = np.median(pairs, 0)
+    return f"{first:.2f} ({pairs[:, 0].min():.2f} to {pairs[:, 0].max():.2f}), {second:.2f}"
+
+
+lines = [f"| cosine, first network (over {n_batches} batches), second | {' | '.join(states)} |",
          "|---" * (1 + len(states)) + "|"]
-for kind in kinds:
-    values = ["{:.2f}, {:.2f}".format(*gradient_cosines[state][kind]) for state in states]
-    lines.append(f"| {kind} | {' | '.join(values)} |")
-lines.append("\nCouplings that start within 1/√N: PAT {:.2f}, {:.2f}.".format(*narrow))
+lines += [f"| {kind} | {' | '.join(median(state, kind) for state in states)} |"
+          for kind in gradient_cosines["start"]]
+lines.append("\nCouplings that start within 1/√N: "
+             f"PAT {median('start, within 1/√N', 'PAT, plain model')}.")
 display(Markdown("\n".join(lines)))
-
-# %% [markdown]
-# A step sees 128 images. How the norm and the cosine of PAT's gradient with the plain model differ
-# from batch to batch:
-
-# %%
-def by_batch(name):
-    """Norms of PAT's gradient, and its cosines with the true one, batch by batch; seed 0."""
-    network = built(two_devices(0), 0, "pat")
-    load_weights(network, name, 0)
-    models = [layer.parts[1] for layer in network.layers]
-    batches = [slice(i * BATCH_SIZE, (i + 1) * BATCH_SIZE) for i in range(n_batches)]
-    return {"norm": [float(torch.cat(gradient(network, models, "pat", rows=rows)).norm())
-                     for rows in batches],
-            "cosines": [with_true(network, models, "pat", rows=rows) for rows in batches]}
-
-
-batchwise = {name: by_batch(name) for name in ("pat_20_epochs", "pat")}
-for name, one in batchwise.items():
-    for label, values in (("norm", one["norm"]),
-                          *zip(("cosine, first network", "cosine, second"),
-                               zip(*one["cosines"], strict=True), strict=True)):
-        print(f"{name}, {label}: {min(values):.2f} to {max(values):.2f}, "
-              f"median {np.median(values):.2f} ({n_batches} batches)")
+gradient_norms = {name: norms(name) for name in ("pat_20_epochs", "pat")}
+print("norm of PAT's gradient:", "; ".join(
+    f"{name} {min(found):.2f} to {max(found):.2f}, median {np.median(found):.2f}"
+    for name, found in gradient_norms.items()))
 
 # %% [markdown]
 # ## The long trainings, evaluated
@@ -841,11 +851,11 @@ def draw_cosines(axes):
         for part, style in (("first", "-"), ("second", "--")):
             curves = [[row[f"cosine_{part}"] for row in one["history"]]
                       for one in runs["evaluated", name]]
-            axes.plot(np.arange(21, 21 + len(curves[0])), np.mean(curves, 0), style,
+            axes.plot(np.arange(21, 21 + len(curves[0])), np.median(curves, 0), style,
                       color=COLOURS[RUNS[name].mode],
                       label=f"{METHODS[RUNS[name].mode]}, {part} network")
-    axes.set(title="b  Cosine, 20 more epochs", xlabel="epoch", ylim=(0, 1))
-    axes.legend(fontsize=7, loc="lower left")
+    axes.set(title="b  Cosine (256 images)", xlabel="epoch", ylim=(-1, 1))
+    axes.legend(fontsize=6.5, loc="lower left")
 
 
 # %%
@@ -887,8 +897,17 @@ differences = {other: paired(results["pat"]["accuracy"]["values"],
                for other in ("pat_single_reading", "pat_20_epochs", "pat_plain_model",
                              "in_silico", "in_silico_fitted")}
 flips = {name: collected("evaluated", name, "flips") for name in RUNS}
-training_passes = {name: summary(one["history"][-1]["passes"] for one in runs["evaluated", name])
-                   for name in RUNS}
+
+
+def training_passes(name, seed):
+    """Device passes of a training and of that before it, without those that judge."""
+    history = runs["evaluated", name][seed]["history"]
+    each = PASSES * long_images * (RUNS[name].mode == "pat")  # of an epoch
+    before = training_passes(RUNS[name].start, seed) if RUNS[name].start else 0
+    return before + history[0]["passes"] + (len(history) - 1) * each
+
+
+spent = {name: summary(training_passes(name, seed) for seed in range(n_seeds)) for name in RUNS}
 
 # %%
 write_metrics(NAME, profile, results, paper={"pat": 0.8976}, baselines=baselines,
@@ -902,7 +921,7 @@ write_metrics(NAME, profile, results, paper={"pat": 0.8976}, baselines=baselines
                              for seed, one in enumerate(runs["evaluated", name])},
               baselines_chosen=chosen, gradient_cosines=gradient_cosines, searches=searches,
               training_accuracy=training, pat_minus=differences, flips=flips,
-              training_passes=training_passes, gradients_by_batch=batchwise)
+              training_passes=spent, gradient_norms=gradient_norms)
 if profile == "full":
     experiment.keep_search(searched)
 for path in (kept_results, searched):
@@ -916,7 +935,7 @@ for name, label in LABELS.items():
     values = [percent(results[f"{name}_{ending}".rstrip("_")]["accuracy"], 2)
               for ending in READINGS]
     lines.append(f"| {label} | {authors.get(name, '')} | {' | '.join(values)} "
-                 f"| {training_passes[name]['mean']:,.0f} |")
+                 f"| {spent[name]['mean']:,.0f} |")
 for name in ("pat_20_epochs", "in_silico", "pat_plain_model"):
     value = results[f"{name}_on_model"]["accuracy"]
     lines.append(f"| {LABELS[name]}, on the plain model | | {percent(value, 2)} | | | |")
@@ -949,10 +968,6 @@ def gap(a, b):
     return f"{100 * one['difference']:+.2f} ± {100 * one['standard_error']:.2f} points"
 
 
-def cosine(kind, state="after PAT"):
-    return "{:.2f} and {:.2f}".format(*gradient_cosines[state][kind])
-
-
 # %% jupyter={"source_hidden": true}
 shown = [
     f"**After 40 epochs, with eight readings, PAT reads {of('pat')} on the device, in silico "
@@ -962,8 +977,7 @@ shown = [
     f"**The authors' comparison**, 20 epochs, a plain model, read once: PAT "
     f"{of('pat_20_epochs_single_reading')} (their last epoch: 89.76 %), in silico "
     f"{of('in_silico_single_reading')} on the device and {of('in_silico_on_model')} on its own "
-    f"model. Of the {gap('pat_20_epochs_single_reading', 'in_silico_single_reading')} between "
-    "them a rival that fits its model and goes on leaves what stands above.",
+    f"model: {gap('pat_20_epochs_single_reading', 'in_silico_single_reading')} for PAT.",
     f"**What brings PAT on**: eight readings instead of one, "
     f"{gap('pat_20_epochs', 'pat_20_epochs_single_reading')}; 20 more epochs with the plain "
     f"model, {gap('pat_plain_model', 'pat_20_epochs')}; the fitted model, half of the rate and "
@@ -976,10 +990,11 @@ beyond = paired(results["pat"]["accuracy"]["values"], mlp["values"])
 shown = [
     f"**Noise**: between two single readings {100 * flips['pat']['mean']:.1f} % of the labels of "
     f"PAT change, {100 * flips['in_silico_fitted']['mean']:.1f} % of those of in silico training.",
-    f"**Gradients**: after its training PAT's cosines with the true one, for the two networks, "
-    f"are {cosine('PAT, plain model')} with the plain model, "
-    f"{cosine('PAT, model fitted here')} with one fitted there, and "
-    f"{cosine('PAT, perfect model')} with a perfect one: noise leaves no model more.",
+    "**Gradients**: after its training the cosine of PAT's gradient with the true one, median "
+    "over batches, first network (smallest to largest) and second, is "
+    f"{median('after PAT', 'PAT, plain model')} with the plain model, "
+    f"{median('after PAT', 'PAT, model fitted here')} with one fitted there, and "
+    f"{median('after PAT', 'PAT, perfect model')} with a perfect one, where only noise is left.",
     f"**Digital**: a perceptron with about as many trained numbers reads {percent(mlp, 2)} "
     f"(PAT {100 * beyond['difference']:+.2f} ± {100 * beyond['standard_error']:.2f} points), a "
     f"linear classifier {percent(baselines['linear']['accuracy'], 2)}."]
