@@ -26,7 +26,7 @@ searches: data  ## hours: the searches for learning rates again, whose results a
 	python -m pnn_utils.report.run notebooks/0[2-7]_*.py notebooks/1[03]_*.py --set search_again=true
 
 test: $(ENVIRONMENT)  ## the tests, and README's tables against data/metrics and the devices; about 4 min
-	python -m pytest
+	python -m pytest -n 2 --dist loadfile
 	python .ci/readme.py --check
 
 quick: data  ## every notebook at its small defaults, each on one core, touching nothing; about 5 min
