@@ -22,7 +22,7 @@ reproduce: $(ENVIRONMENT)  ## everything from raw data to figures, then every nu
 reproduce-long: data  ## hours: notebook 08 trains its networks again; a stopped run resumes
 	python -m pnn_utils.report.run notebooks/08_oscillators_fashion_mnist.py --set retrain=true
 
-searches: data  ## hours: the searches for learning rates again, whose results are committed in data/searches
+searches: data  ## hours: the searches for learning rates again, whose results data/searches keeps
 	python -m pnn_utils.report.run notebooks/0[2-7]_*.py notebooks/1[03]_*.py --set search_again=true
 
 test: $(ENVIRONMENT)  ## the tests, and README's tables against data/metrics and the devices; about 4 min
