@@ -25,7 +25,7 @@ reproduce-long: data  ## hours: notebook 08 trains its networks again; a stopped
 searches: data  ## hours: the searches for learning rates again, whose results data/searches keeps
 	python -m pnn_utils.report.run notebooks/0[2-7]_*.py notebooks/1[03]_*.py --set search_again=true
 
-test: $(ENVIRONMENT)  ## the tests, and README's tables against data/metrics and the devices; about 4 min
+test: $(ENVIRONMENT)  ## the tests, and README's tables against data/metrics and the devices; about 3 min
 	python -m pytest -n 2 --dist loadfile
 	python .ci/readme.py --check
 
