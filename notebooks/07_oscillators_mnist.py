@@ -112,7 +112,7 @@ display(Markdown(folded_table(parameter_table(TABLE), "duration", "time_unit")))
 #
 # **Digital baselines**: a linear classifier and a perceptron with about as many trained numbers,
 # on the same pixels, by the same loop. The linear classifier is trained without the random
-# changes, which lower its accuracy.
+# changes.
 
 # %%
 WIDTHS = {"linear": [], "mlp": hidden}
@@ -351,9 +351,10 @@ of 20 epochs has 97.94 % at its last epoch and 97.99 % at the best, picked on th
 the numbers are trained, because a symmetric matrix has only so many.
 
 **A perceptron with as many numbers** reads {percent(baselines["mlp"]["accuracy"], 2)}, trained by
-the same loop on the same augmented images, its rate searched likewise; the oscillators are ahead
-of it by {100 * ahead["difference"]:+.2f} ± {100 * ahead["standard_error"]:.2f} points (standard
-error). Pendulums show that physics can be trained, not that it is the better classifier."""))
+the same loop on the same augmented images, its rate searched likewise; the oscillators' accuracy
+minus its own is {100 * ahead["difference"]:+.2f} ± {100 * ahead["standard_error"]:.2f} points
+(standard error). Pendulums show that physics can be trained, not that it is the better
+classifier."""))
 
 # %% [markdown]
 # **What the test set was used for.** It was read twice before: for 50 epochs at the rate of 0.003
@@ -361,7 +362,7 @@ error). Pendulums show that physics can be trained, not that it is the better cl
 # the rate, 98.45 ± 0.05 % after 50 epochs, with a perceptron at 98.51 ± 0.04 % whose rate had not
 # been searched. Validation images judged all rates.
 #
-# **It is fast.** Couplings are formed once a pass, the integrator is made for second-order
+# **Made to be fast.** Couplings are formed once a pass, the integrator is made for second-order
 # equations that start from rest, and the backward pass has no wasted products (`make bench`
 # compares it with a plain implementation).
 #
