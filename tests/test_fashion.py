@@ -44,7 +44,7 @@ def in_small(folder):
         until="if retrain",  # what a training uses has to be defined before it
         SIZES=((49, 2), (42, 10)), BATCH_SIZE=32, CHECKING=slice(-20, None), OTHERS=slice(-20),
         loaded=lambda train, chosen: (x[chosen], x[chosen, :10].argmax(1)), long_images=120,
-        n_seeds=2, long_runs=RUNS, long_epochs=4, long_rates=[0.005, 0.01, 0.02],
+        n_seeds=2, retrain=True, long_runs=RUNS, long_epochs=4, long_rates=[0.005, 0.01, 0.02],
         scheduler="serial", fit_images=40, WEIGHTS=folder / "weights", COMMITTED=folder / "none",
         LONG=folder / "sweeps" / "long.jsonl")
 
@@ -124,6 +124,16 @@ def test_the_fitted_model_knows_the_small_device_and_the_rows_that_are_read():
         missed = [float((model(hidden, theta) - read).square().mean())
                   for model in (large, found.layers[1].parts[1])]
     assert missed[0] < 0.5 * missed[1]
+
+
+def test_the_true_motion_is_the_devices_without_noise():
+    space = definitions(SIZES=((49, 2), (42, 10)))
+    device = space["Oscillators"](seed=3, n_oscillators=42, n_read=10, input_noise=0.0)
+    generator = torch.Generator().manual_seed(0)
+    x = 2 * torch.rand(5, device.input_dim, generator=generator) - 1
+    theta = 0.3 * torch.randn(device.param_dim, generator=generator)
+    found = space["true_motion"](device)(x, theta)
+    torch.testing.assert_close(found, torch.tensor(device(x, theta)), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("last", [11, 130, 200])  # in the search, the first runs, the others
