@@ -863,7 +863,7 @@ def draw_cosines(axes):
                               color=COLOURS[RUNS[name].mode])
             lines[0].set_label(f"{METHODS[RUNS[name].mode]}, {part} network")
     axes.set(title="b  Cosine (256 images)", xlabel="epoch", ylim=(-1, 1))
-    axes.legend(fontsize=6.5, loc="lower left")
+    axes.legend(fontsize=6.5, loc="lower left", frameon=True)
 
 
 # %%
