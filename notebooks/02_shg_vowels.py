@@ -68,7 +68,7 @@ from pnn_utils import experiment, files, methods
 from pnn_utils.datasets.vowels import CLASSES, authors_parts, load_tokens, vowel_task
 from pnn_utils.networks import signal_like_controls, spectral_chain
 from pnn_utils.report import figures
-from pnn_utils.report.figures import COLOURS, draw_arrow, draw_box, percent
+from pnn_utils.report.figures import COLOURS, draw_arrow, draw_box, percent, told
 from pnn_utils.report.metrics import Cost, summary, write_metrics
 from pnn_utils.systems.base import parameter_table
 from pnn_utils.systems.shg.device import SHG, TABLE
@@ -411,8 +411,7 @@ for skip in (False, True):
         [one["accuracy"] for one in searched["pat", skip, rate]],
         [one["accuracy"] for one in found])
 for name, one in without.items():
-    print(f"{name}: jitter adds {100 * one['difference']:.1f} ± "
-          f"{100 * one['standard_error']:.1f} points of validation (n = {one['n']})")
+    print(f"{name}, jitter on validation tokens: {told(one, 'it helps', 'it harms')}")
 
 # %% [markdown]
 # ### Final trials
@@ -597,27 +596,19 @@ for name, label in (("pat_authors_split", "PAT, plain chain, the authors' own sp
     lines.append(f"| {label} | | {cell} | |" if "authors" in name else f"| {label} | | | {cell} |")
 display(Markdown("\n".join(lines)))
 for name, one in differences.items():
-    print(f"{name}: {100 * one['difference']:.1f} ± {100 * one['standard_error']:.1f} points "
-          f"(standard error for overlapping splits, n = {one['n']})")
+    print(f"{name}: {told(one, 'PAT is ahead', 'PAT is behind')}")
 
 # %% [markdown]
 # ## What this shows, and what not
 #
 # Written from the numbers of this run. Differences are paired by seed, in points, with their
-# standard error for overlapping splits; beyond two standard errors one is called resolved.
+# standard error for overlapping splits, and called resolved where Student's 95 % interval
+# excludes zero.
 
 
 # %% jupyter={"source_hidden": true}
 def of(name, where="_authors_tokens"):
     return percent(both[f"{name}{where}"]["accuracy"])
-
-
-def told(one, more, less):
-    """A paired difference in words: which way it goes, where it is resolved."""
-    error = f" ± {100 * one['standard_error']:.1f}" if one["n"] > 1 else ""
-    resolved = 0 < 2 * one["standard_error"] < abs(one["difference"])
-    words = (more if one["difference"] > 0 else less) if resolved else "no difference is resolved"
-    return f"{words} ({100 * one['difference']:+z.1f}{error} points, n = {one['n']})"
 
 
 def gap(one, other):

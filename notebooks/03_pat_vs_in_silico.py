@@ -65,7 +65,7 @@ from matplotlib import pyplot as plt
 from pnn_utils import experiment, methods
 from pnn_utils.datasets.vowels import load_tokens, vowel_task
 from pnn_utils.networks import signal_like_controls, spectral_chain
-from pnn_utils.report.figures import COLOURS, percent, save_figure, use_house_style
+from pnn_utils.report.figures import COLOURS, percent, save_figure, told, use_house_style
 from pnn_utils.report.metrics import Cost, summary, write_metrics
 from pnn_utils.systems.shg.device import SHG
 from pnn_utils.systems.shg.model import ExactSHG
@@ -687,8 +687,8 @@ display(Markdown("\n".join(lines)))
 # ## What this shows, and what not
 #
 # Written from the numbers of this run. Accuracies are means over seeds; differences are paired by
-# seed, ± one standard error with the factor for overlapping splits, and called resolved beyond
-# two of them (and with three seeds or more).
+# seed, ± one standard error with the factor for overlapping splits, and called resolved where
+# Student's 95 % interval excludes zero.
 
 
 # %% jupyter={"source_hidden": true}
@@ -705,19 +705,12 @@ def span(values):
 
 def ahead(one):
     """1 or -1 where a difference is resolved, otherwise 0."""
-    clear = one["n"] > 2 and abs(one["difference"]) > 2 * one["standard_error"]
-    return int(np.sign(one["difference"])) if clear else 0
-
-
-def points(one, scale=100, unit=" points"):
-    error = f" ± {scale * one['standard_error']:.1f}" if one["n"] > 1 else ""
-    return f"{scale * one['difference']:+.1f}{error}{unit}"
+    return int(np.sign(one["difference"])) * one["resolved"]
 
 
 # %% jupyter={"source_hidden": true}
 def verdict(one):
-    """A difference, and whether it is resolved."""
-    return f"{points(one)}, {'resolved' if ahead(one) else 'not resolved'}"
+    return told(one, "resolved", "resolved", "not resolved")
 
 
 def tell(lines):
@@ -765,7 +758,7 @@ tell([
     f"{verdict(paired['in_silico_restandardised'])}.",
     "**The fairer rivals at five layers**, with PAT minus each: " + "; ".join(
         f"*{NOISE_AWARE.get(rival, 'noise-aware')}* {read(five[f'in_silico_{rival}'])} with "
-        f"{used:,.0f} passes ({verdict(paired[f'in_silico_{rival}'])})"
+        f"{used:,.0f} passes, {verdict(paired[f'in_silico_{rival}'])}"
         for rival, used in passes.items()) + ".",
     "**Noise-aware training** minus the others: " + listed({
         f"*{name}*": verdict(paired[f"noise_aware_minus_{rival}"])
@@ -783,8 +776,8 @@ outer, inner = ([read(cell[how]) for how in ("restandardised", "as_deployed", "t
 tell([
     f"**PAT {'needs both of' if both else 'and'} its ingredients.** Accuracy, re-standardised and "
     f"as deployed: loss measured and states predicted, what is left where only the last layer "
-    f"can be read, {outer[0]} and {outer[1]} (PAT minus the first: {verdict(against[0])}). States "
-    f"measured and loss predicted, {inner[0]} and {inner[1]} ({verdict(against[1])}). Both "
+    f"can be read, {outer[0]} and {outer[1]}; PAT minus the first: {verdict(against[0])}. States "
+    f"measured and loss predicted, {inner[0]} and {inner[1]}; {verdict(against[1])}. Both "
     f"predicted, {read(five['in_silico_restandardised'])} and {read(five['in_silico'])}. Both "
     f"measured, {read(five['pat'])}. Of the training set the mixtures fit {outer[2]} and "
     f"{inner[2]}, PAT {read(by_depth['pat']['5']['train_accuracy'])}."])
@@ -793,15 +786,14 @@ tell([
 turn = {name: f"{value['mean']:.0f}°" for name, value in angles_deg["5"].items()}
 steps = [minus(angles_deg["5"][f"{name}_adam_step"], angles_deg["5"][f"{name}_averaged"])
          for name in ("pat", "exact")]
-off = [f"{points(step, 1, '°')}, {('not resolved', 'farther off', 'nearer')[ahead(step)]}"
-       for step in steps]
+off = [told(step, "farther off", "nearer", "not resolved", scale=1, unit="°") for step in steps]
 tell([
     f"**How the gradient misses.** After twenty epochs at five layers PAT's gradient makes "
     f"{turn['pat']} with the true one and {turn['pat_averaged']} when averaged over {n_average} "
     f"readings, exact Jacobians {turn['exact']} and {turn['exact_averaged']}, in silico training "
     f"{turn['in_silico']}. Adam's step, in which small derivatives weigh as much as large ones, "
-    f"makes {turn['pat_adam_step']} ({off[0]}), with exact Jacobians {turn['exact_adam_step']} "
-    f"({off[1]}). One reading, PAT and exact Jacobians, by layers: " + listed({
+    f"makes {turn['pat_adam_step']}, {off[0]}, with exact Jacobians {turn['exact_adam_step']}, "
+    f"{off[1]}. One reading, PAT and exact Jacobians, by layers: " + listed({
         f"*{depth}*": f"{cell['pat']['mean']:.0f} and {cell['exact']['mean']:.0f}°"
         for depth, cell in angles_deg.items()}) + "."])
 
@@ -827,17 +819,17 @@ fresh, after = varied["drift_before"][rest]["pat"], drift_after["pat"]
 start, late = after[rest]["as_it_was"], after[str(shift)]
 tell([
     f"**Noise.** At {level} times Poisson's shot noise PAT reads {read(noisy['pat'])}, in silico "
-    f"training, re-standardised, {read(noisy['in_silico'])} "
-    f"({verdict(minus(noisy['pat'], noisy['in_silico']))}).",
+    f"training, re-standardised, {read(noisy['in_silico'])}; the difference is "
+    f"{verdict(minus(noisy['pat'], noisy['in_silico']))}.",
     f"**Drift before training.** A twin measured before the colours moved by {shift:g} "
-    f"channel{'s' if shift > 1 else ''} gives PAT {read(moved)}, a fresh one {read(fresh)} "
-    f"({verdict(minus(moved, fresh))}).",
+    f"channel{'s' if shift > 1 else ''} gives PAT {read(moved)}, a fresh one {read(fresh)}; the "
+    f"difference is {verdict(minus(moved, fresh))}.",
     f"**Drift after deployment.** A network that PAT trained at rest reads {read(start)} there, "
-    f"and {read(late['as_it_was'])} after that drift ({verdict(minus(late['as_it_was'], start))}"
-    f"). Re-standardising gives {read(late['restandardised'])} (minus doing nothing "
-    f"{verdict(minus(late['restandardised'], late['as_it_was']))}), with a minute of further PAT "
-    f"{read(late['a_minute_of_pat'])} (minus re-standardising alone "
-    f"{verdict(minus(late['a_minute_of_pat'], late['restandardised']))})."])
+    f"and {read(late['as_it_was'])} after that drift, {verdict(minus(late['as_it_was'], start))}"
+    f". Re-standardising gives {read(late['restandardised'])} and minus doing nothing is "
+    f"{verdict(minus(late['restandardised'], late['as_it_was']))}; with a minute of further PAT "
+    f"it gives {read(late['a_minute_of_pat'])}, which minus re-standardising alone is "
+    f"{verdict(minus(late['a_minute_of_pat'], late['restandardised']))}."])
 
 # %% jupyter={"source_hidden": true}
 paid, cheap = varied["passes"]["pat"], varied["passes"]["in_silico"]

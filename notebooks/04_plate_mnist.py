@@ -73,7 +73,7 @@ from pnn_utils.datasets import fetch
 from pnn_utils.datasets.images import average_pool, load_images, read_idx
 from pnn_utils.networks import waveform_chain, waveform_like_controls
 from pnn_utils.report import figures
-from pnn_utils.report.figures import COLOURS, draw_arrow, draw_box, percent
+from pnn_utils.report.figures import COLOURS, draw_arrow, draw_box, percent, told
 from pnn_utils.report.metrics import Cost, summary, write_metrics
 from pnn_utils.systems.base import parameter_table
 from pnn_utils.systems.plate.device import TABLE, Plate
@@ -272,7 +272,7 @@ def fitted(kind, copy):
     alike = waveform_like_controls(device, images[rows].numpy(), 3, rng)
     x, theta = (np.concatenate(both) for both in zip(white, alike, strict=True))
     twin = Convolution(device.input_dim, 0, device.output_dim).fit(x, device(x, theta))
-    used = {"passes": device.passes, "laboratory_s": device.laboratory_time}
+    used = {"passes": device.passes, "laboratory_s": device.passes * device.pass_time}
     fresh = {"white noise": random_controls(device, 500, rng), "network-like":
              waveform_like_controls(device, images[-300:].numpy(), n_layers, rng)}
     judged = {drive: judge_twin(twin, device, *controls) for drive, controls in fresh.items()}
@@ -400,7 +400,7 @@ def trial(method, learning_rate, seed, n_images, test=False):
     network, _ = train(start, DIGITAL.get(method, twins[kind, copy]), device, x, y,
                        seed=1000 + seed, epochs=epochs, learning_rate=learning_rate,
                        batch_size=batch_size)
-    result = {"passes": device.passes, "laboratory_s": device.laboratory_time}
+    result = {"passes": device.passes, "laboratory_s": device.passes * device.pass_time}
     return result | (tested if test else validated)(network, method, valid, (x, y))
 
 
@@ -681,24 +681,21 @@ display(Markdown("\n".join(lines)))
 # %%
 for name, one in differences.items():
     if name.startswith("pat_over"):
-        print(f"PAT minus {name.removeprefix('pat_over_').replace('_', ' ')}: "
-              f"{100 * one['difference']:+.2f} ± {100 * one['standard_error']:.2f} points, "
-              f"n = {one['n']}")
+        rival = name.removeprefix("pat_over_").replace("_", " ")
+        print(f"Against {rival}: {told(one, 'PAT is ahead', 'PAT is behind', digits=2)}")
 
 # %% [markdown]
 # ## What this shows, and what not
+#
+# A difference is called resolved where Student's 95 % interval excludes zero.
 
 # %%
 def at(name):
     return f"{100 * both[name]['accuracy']['mean']:.1f} %"
 
 
-def gap(name):
-    one = differences[name]
-    mean, error = 100 * one["difference"], 100 * one["standard_error"]
-    if abs(mean) < 2 * error:
-        return f"no difference is resolved, {mean:+.1f} ± {error:.1f} points"
-    return f"{abs(mean):.1f} ± {error:.1f} points {'more' if mean > 0 else 'less'}"
+def gap(name, who="PAT"):
+    return told(differences[name], f"{who} is ahead", f"{who} is behind")
 
 
 # %%
@@ -713,8 +710,8 @@ Logistic regression on the same 196 numbers reads {at("linear")}.
 plate at all ({at("identity")}: the 20 samples of a window then know at most {20 * n_layers}
 pixels), a rigid plate of the same mass, a loudspeaker, brings {100 * speaker_adds:.1f}
 ({at("rigid_plate")}). Both mix samples in time; without them nothing does. The plate against the
-rigid one: {gap("pat_over_rigid_plate")}. Against a random linear map ({at("random_linear_map")}):
-{gap("pat_over_random_linear_map")}.
+rigid one: {gap("pat_over_rigid_plate", "it")}. Against a random linear map
+({at("random_linear_map")}): {gap("pat_over_random_linear_map", "it")}.
 
 **PAT and in silico training.** Where networks drive the plate its twin leaves
 {1 - twin_quality["plate.network-like.r2_median"]:.5f} of the power unexplained, and the noise of

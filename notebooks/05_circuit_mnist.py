@@ -77,7 +77,7 @@ from pnn_utils.networks import waveform_chain, waveform_like_controls
 from pnn_utils.networks.chain import Network
 from pnn_utils.pat import PhysicalLayer
 from pnn_utils.report import figures
-from pnn_utils.report.figures import COLOURS, draw_arrow, draw_box, percent
+from pnn_utils.report.figures import COLOURS, draw_arrow, draw_box, percent, told
 from pnn_utils.report.metrics import Cost, summary, write_metrics
 from pnn_utils.systems.base import parameter_table
 from pnn_utils.systems.circuit.device import TABLE, Circuit
@@ -744,8 +744,8 @@ def difference(a, b):
     return experiment.paired(a["values"], b["values"])
 
 
-def points_of(one):
-    return f"{100 * one['difference']:.1f} ± {100 * one['standard_error']:.1f} points"
+def ahead(one, who="PAT is"):
+    return told(one, f"{who} ahead", f"{who} behind")
 
 
 paired = {f"{kind}_pat_over_{name}": difference(model["pat_accuracy"], model[f"{name}_accuracy"])
@@ -769,12 +769,12 @@ for kind, model in models.items():
     lines.append(f"| {LABELS[kind]} | {model['numbers']} | {fits_shown} | {cosines} | {shown} |")
 display(Markdown("\n".join(lines)))
 for kind in models:
-    print(f"{LABELS[kind]}: PAT over in silico", points_of(paired[f"{kind}_pat_over_in_silico"]),
-          "as deployed,", points_of(paired[f"{kind}_pat_over_in_silico_restandardised"]),
-          "re-standardised")
+    print(f"{LABELS[kind]}, as deployed: {ahead(paired[f'{kind}_pat_over_in_silico'])};",
+          f"re-standardised: {ahead(paired[f'{kind}_pat_over_in_silico_restandardised'])}")
+OWN = "own equations are"
 for kind in ("causal", "perceptron"):
-    print(f"own equations over {LABELS[kind]}: PAT", points_of(paired[f"own_over_{kind}_pat"]),
-          "and in silico", points_of(paired[f"own_over_{kind}_in_silico"]))
+    print(f"against {LABELS[kind]}, PAT: {ahead(paired[f'own_over_{kind}_pat'], OWN)};",
+          f"in silico: {ahead(paired[f'own_over_{kind}_in_silico'], OWN)}")
 
 # %% [markdown]
 # ### Accuracy against the trigger's shift
@@ -974,24 +974,18 @@ for name, label, paper, case in TABLE_ROWS:
     accuracy_here = percent((results | baselines)[name]["accuracy"])
     lines.append(f"| {label} | {paper} | {accuracy_here} | {counted} |")
 display(Markdown("\n".join(lines)))
-print(f"PAT over in silico: {points_of(paired['pat_over_in_silico'])} as deployed,",
-      f"{points_of(paired['pat_over_in_silico_restandardised'])} re-standardised",
+print(f"Against in silico, as deployed: {ahead(paired['pat_over_in_silico'])};",
+      f"re-standardised: {ahead(paired['pat_over_in_silico_restandardised'])}",
       f"(standard errors over {n_seeds} networks, copies and noises, the same test images)")
 print(f"passes of everything, searches included: {spent:,};",
       f"{laboratory_s / 3600:.1f} h in a laboratory")
 
 # %% [markdown]
 # ## What this shows, and what not
+#
+# A difference is called resolved where Student's 95 % interval over seeds excludes zero.
 
 # %% jupyter={"source_hidden": true}
-def told(one, what):
-    """Say a paired difference in words, as far as two standard errors resolve it."""
-    resolved = one["n"] > 2 and abs(one["difference"]) > 2 * one["standard_error"]
-    side = f"{what} {'ahead' if one['difference'] > 0 else 'behind'}" if resolved else (
-        "not resolved")
-    return f"{points_of(one)}, {side}"
-
-
 def mean(value, digits=1):
     return f"{100 * value['mean']:.{digits}f} %"
 
@@ -1003,16 +997,16 @@ model_text = f"""
 unexplained where the circuit's own equations leave {1 - own['r2_network']['mean']:.2g}, and its
 gradients have a cosine of {causal['cosine_network']['mean']:.2f} with the true ones instead of
 {own['cosine_network']['mean']:.3f}. PAT reads {mean(causal['pat_accuracy'])} with it and
-{mean(own['pat_accuracy'])} with the own equations ({told(paired['own_over_causal_pat'],
-'the equations')}). In silico training reads {mean(causal['in_silico_accuracy'])} and
-{mean(own['in_silico_accuracy'])} on the circuit as deployed
-({told(paired['own_over_causal_in_silico'], 'the equations')}), and
-{mean(causal['in_silico_on_model_accuracy'])} and {mean(own['in_silico_on_model_accuracy'])} on its
-own model. What PAT adds to in silico training, re-standardised: with the perceptron
-{told(paired['perceptron_pat_over_in_silico_restandardised'], 'PAT')}; with the causal network
-{told(paired['causal_pat_over_in_silico_restandardised'], 'PAT')}; with the own equations
-{told(paired['own_pat_over_in_silico_restandardised'], 'PAT')}, and in the larger network
-{told(paired['pat_over_in_silico_restandardised'], 'PAT')}."""
+{mean(own['pat_accuracy'])} with the own equations: {ahead(paired['own_over_causal_pat'], OWN)}.
+In silico training reads {mean(causal['in_silico_accuracy'])} and
+{mean(own['in_silico_accuracy'])} on the circuit as deployed:
+{ahead(paired['own_over_causal_in_silico'], OWN)}. On its own model it reads
+{mean(causal['in_silico_on_model_accuracy'])} and {mean(own['in_silico_on_model_accuracy'])}. PAT
+against in silico training, re-standardised: with the perceptron
+{ahead(paired['perceptron_pat_over_in_silico_restandardised'])}; with the causal network
+{ahead(paired['causal_pat_over_in_silico_restandardised'])}; with the own equations
+{ahead(paired['own_pat_over_in_silico_restandardised'])}, and in the larger network
+{ahead(paired['pat_over_in_silico_restandardised'])}."""
 
 # %% jupyter={"source_hidden": true}
 pat, single = results["pat"]["accuracy"], results["pat_single_network"]["accuracy"]

@@ -61,7 +61,6 @@ jobs = 1  # processes; full: 2
 # %%
 import joblib
 import numpy as np
-import scipy.stats
 import torch
 from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
@@ -73,7 +72,7 @@ from pnn_utils.networks import MLP
 from pnn_utils.networks.chain import Network
 from pnn_utils.pat import Physical
 from pnn_utils.report import figures
-from pnn_utils.report.figures import COLOURS, draw_arrow, draw_box, folded_table, percent
+from pnn_utils.report.figures import COLOURS, draw_arrow, draw_box, folded_table, percent, told
 from pnn_utils.report.metrics import Cost, summary, write_metrics
 from pnn_utils.systems.base import check_choice, check_whole, ends, parameter_table
 from pnn_utils.systems.shg.device import SHG, TABLE
@@ -546,19 +545,17 @@ study = {case: found[i * study_seeds:(i + 1) * study_seeds] for i, case in enume
 
 
 def compared(a, b, quantity="accuracy", other=None):
-    """Paired difference of two lists of trials, and whether it is resolved.
+    """Paired difference of two lists of trials.
 
-    It is where 0 lies outside its 95 % interval (Student's t) over seeds, which differ in network,
-    held-out and training images, and in turn in the copy of the device; all read one test set.
+    Its error is over seeds, which differ in network, held-out and training images, and in turn in
+    the copy of the device; all read one test set.
     """
-    one = experiment.paired([row[quantity] for row in a], [row[other or quantity] for row in b])
-    half = scipy.stats.t.ppf(0.975, one["n"] - 1) * one["standard_error"]
-    return one | {"half_interval": float(half), "resolved": bool(abs(one["difference"]) > half)}
+    return experiment.paired([row[quantity] for row in a], [row[other or quantity] for row in b])
 
 
 def points_text(one):
-    """A difference in points with its 95 % interval; in bold if it is resolved."""
-    text = f"{100 * one['difference']:+.2f} ± {100 * one['half_interval']:.2f}"
+    """A difference in points with its standard error; in bold if it is resolved."""
+    text = f"{100 * one['difference']:+.2f} ± {100 * one['standard_error']:.2f}"
     return f"**{text}**" if one["resolved"] else text
 
 
@@ -857,16 +854,12 @@ print(f"twins: {ledger['twins']:,} passes; all trainings and searches: {spent:,}
 # %% [markdown]
 # ## What this shows, and what not
 #
-# Written from the numbers of this run. An advantage is called one where its 95 % interval over
-# seeds excludes zero.
+# Written from the numbers of this run. A difference (± its standard error) is called resolved
+# where Student's 95 % interval over seeds excludes zero.
 
 # %%
 def verdict(one):
-    """A paired difference in words."""
-    points = f"{100 * abs(one['difference']):.2f} ± {100 * one['half_interval']:.2f} points"
-    if not one["resolved"]:
-        return f"level within the error ({points})"
-    return f"{'ahead' if one['difference'] > 0 else 'behind'} by {points}"
+    return told(one, "ahead", "behind", "level within the error", digits=2)
 
 
 def where(question, sign):

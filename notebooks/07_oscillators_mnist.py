@@ -65,7 +65,7 @@ from pnn_utils.datasets.images import load_images, random_affine
 from pnn_utils.experiment import keep_search, paired, results_file, search, search_file, sweep
 from pnn_utils.networks import MLP, Oscillating, split
 from pnn_utils.report import figures
-from pnn_utils.report.figures import COLOURS, folded_table, percent, save_figure, use_house_style
+from pnn_utils.report.figures import COLOURS, percent, save_figure, told, use_house_style
 from pnn_utils.report.metrics import Cost, summary, write_metrics
 from pnn_utils.systems.base import parameter_table
 from pnn_utils.systems.oscillators.device import TABLE, Oscillators
@@ -96,7 +96,7 @@ print(f"{n_train} training images; the network sees every second pixel both ways
 # All its imperfections are switched off here: they have the values under *off at*.
 
 # %%
-display(Markdown(folded_table(parameter_table(TABLE), "duration", "time_unit")))
+display(Markdown(figures.folded_table(parameter_table(TABLE), "duration", "time_unit")))
 
 # %% [markdown]
 # ## The network
@@ -356,10 +356,10 @@ of 20 epochs has 97.94 % at its last epoch and 97.99 % at the best, picked on th
 the numbers are trained, because a symmetric matrix has only so many.
 
 **A perceptron with as many numbers** reads {percent(baselines["mlp"]["accuracy"], 2)}, trained by
-the same loop on the same augmented images, its rate searched likewise; the oscillators' accuracy
-minus its own is {100 * ahead["difference"]:+.2f} ± {100 * ahead["standard_error"]:.2f} points
-(standard error). Pendulums show that physics can be trained, not that it is the better
-classifier."""))
+the same loop on the same augmented images, its rate searched likewise. Between the two
+{told(ahead, "the oscillators are ahead", "the perceptron is ahead", digits=2)}, with the standard
+error; resolved is what Student's 95 % interval tells from zero. Pendulums show that physics can be
+trained, not that it is the better classifier."""))
 
 # %% [markdown]
 # **What the test set was used for.** It was read three times before: for 50 epochs at the rate of

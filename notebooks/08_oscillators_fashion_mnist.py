@@ -80,7 +80,7 @@ from pnn_utils.datasets.images import load_images
 from pnn_utils.experiment import Choice, grid, paired, results_file, search, sweep
 from pnn_utils.networks import MLP, Oscillating, split
 from pnn_utils.report import figures
-from pnn_utils.report.figures import COLOURS, folded_table, percent, save_figure, use_house_style
+from pnn_utils.report.figures import COLOURS, percent, save_figure, told, use_house_style
 from pnn_utils.report.metrics import Cost, summary, write_metrics
 from pnn_utils.systems.base import parameter_table
 from pnn_utils.systems.oscillators.device import TABLE, Oscillators
@@ -109,7 +109,7 @@ torch.set_num_threads(1)
 
 # %%
 shown = ("duration", "nonlinearity", "coupling_noise", "input_noise")
-display(Markdown(folded_table(parameter_table(TABLE), *shown)))
+display(Markdown(figures.folded_table(parameter_table(TABLE), *shown)))
 
 # %% [markdown]
 # ## The network
@@ -550,32 +550,6 @@ def batches(size=BATCH_SIZE):
             for start in range(fit_images, fit_images + n_batches * size, size)]
 
 
-def table_of_cosines(name):
-    """Cosines of all gradients for the weights after a run (None: at the start), seed 0."""
-    devices = two_devices(0)
-    network = built(devices, 0, "pat")
-    if name:
-        load_weights(network, name, 0)
-    plain = [layer.parts[1] for layer in network.layers]
-    perfect = [true_motion(device) for device in devices]
-    fitted = fitted_models(network, drawn(0, long_images, slice(fit_images))[0], 0)
-    found_models[name] = fitted
-    return with_true(network, {
-        "PAT, plain model": (plain, "pat"),
-        f"the same, mean of {n_noise} gradients": (plain, "pat", n_noise),
-        "PAT, model fitted here": (fitted, "pat"), "PAT, perfect model": (perfect, "pat"),
-        "in silico, plain model": (plain, "in_silico"),
-        "in silico, model fitted here": (fitted, "in_silico")}, batches())
-
-
-# %%
-def narrow_start():
-    """Cosines of PAT's gradient if couplings start within 1 / sqrt(N)."""
-    network = built(two_devices(0), 0, "pat", bound=None)
-    plain = [layer.parts[1] for layer in network.layers]
-    return with_true(network, {"PAT, plain model": (plain, "pat")}, batches())
-
-
 def correlation(model):
     """Of the errors that a fit found with the device's own."""
     free, true = class_rows(model.device).bool(), true_motion(model.device).errors
@@ -583,10 +557,41 @@ def correlation(model):
 
 
 # %%
-found_models = {}  # by run: both, fitted to the device at that run's weights
-states = {"start": None, "after PAT": "pat", "after in silico": "in_silico_fitted"}
-gradient_cosines = {state: table_of_cosines(name) for state, name in states.items()}
-gradient_cosines["start, within 1/√N"] = narrow_start()
+NARROW = "start, within 1/√N"
+STATES = {"start": None, "after PAT": "pat", "after in silico": "in_silico_fitted"}
+
+
+def cosines_at(state):
+    """Cosines of all gradients at a state of the weights, seed 0, and what a fit finds there."""
+    devices = two_devices(0)
+    network = built(devices, 0, "pat", bound=None if state == NARROW else BOUND)
+    if STATES.get(state):
+        load_weights(network, STATES[state], 0)
+    plain = [layer.parts[1] for layer in network.layers]
+    kinds = {"PAT, plain model": (plain, "pat")}
+    if state == NARROW:
+        return {"cosines": with_true(network, kinds, batches())}
+    perfect = [true_motion(device) for device in devices]
+    small, large = fitted = fitted_models(
+        network, drawn(0, long_images, slice(fit_images))[0], 0)
+    kinds |= {f"the same, mean of {n_noise} gradients": (plain, "pat", n_noise),
+              "PAT, model fitted here": (fitted, "pat"), "PAT, perfect model": (perfect, "pat"),
+              "in silico, plain model": (plain, "in_silico"),
+              "in silico, model fitted here": (fitted, "in_silico")}
+    return {"cosines": with_true(network, kinds, batches()), "nonlinearity": small.slope - 1,
+            "correlation_small": correlation(small), "correlation_class_rows": correlation(large)}
+
+
+# %%
+kept_results = results_file(
+    NAME, rates=found["best"], n_test=n_test, short=[short_epochs, short_images],
+    long=long_images, baselines=[final_epochs, baseline_images], cosines=[n_noise, n_batches],
+    weights=[files.sha256(path) for path in sorted(WEIGHTS.glob("fashion_*"))])
+at_states = [*STATES, NARROW]
+measured = sweep(cosines_at, grid(state=at_states), kept_results, scheduler=scheduler, jobs=jobs)
+gradient_cosines = {state: one.pop("cosines")
+                    for state, one in zip(at_states, measured, strict=True)}
+fit = measured[at_states.index("after PAT")]
 
 
 def median(state, kind):
@@ -596,18 +601,15 @@ def median(state, kind):
     return f"{first:.2f} ({pairs[:, 0].min():.2f} to {pairs[:, 0].max():.2f}), {second:.2f}"
 
 
-lines = [f"| cosine, first network (over {n_batches} batches), second | {' | '.join(states)} |",
-         "|---" * (1 + len(states)) + "|"]
-lines += [f"| {kind} | {' | '.join(median(state, kind) for state in states)} |"
+lines = [f"| cosine, first network (over {n_batches} batches), second | {' | '.join(STATES)} |",
+         "|---" * (1 + len(STATES)) + "|"]
+lines += [f"| {kind} | {' | '.join(median(state, kind) for state in STATES)} |"
           for kind in gradient_cosines["start"]]
 lines.append("\nCouplings that start within 1/√N: "
-             f"PAT {median('start, within 1/√N', 'PAT, plain model')}.")
+             f"PAT {median(NARROW, 'PAT, plain model')}.")
 display(Markdown("\n".join(lines)))
-small, large = found_models["pat"]
-fit = {"nonlinearity": small.slope - 1, "correlation_small": correlation(small),
-       "correlation_class_rows": correlation(large)}
 print(f"The fit after PAT finds a nonlinearity of {fit['nonlinearity']:.4f} (the device: "
-      f"{small.device.parameters.nonlinearity:g}); its errors correlate with the device's by "
+      f"{two_devices(0)[0].parameters.nonlinearity:g}); its errors correlate with the device's by "
       f"{fit['correlation_small']:.4f} (small device) and {fit['correlation_class_rows']:.3f} "
       "(class rows).")
 
@@ -718,10 +720,6 @@ def trial(part, **point):
     return TRIALS[part](**point)
 
 
-kept_results = results_file(
-    NAME, rates=found["best"], n_test=n_test, short=[short_epochs, short_images],
-    long=long_images, baselines=[final_epochs, baseline_images],
-    weights=[files.sha256(path) for path in sorted(WEIGHTS.glob("fashion_*"))])
 searched = experiment.search_file(NAME, search_again, epochs=baseline_epochs,
                                   images=baseline_images)
 
@@ -956,16 +954,16 @@ for kind, name in {"mlp": f"perceptron, {mlp_numbers:,} trained numbers",
 lines.append("")
 for other, one in differences.items():
     label = LABELS.get(other, "the same, read once")
-    lines.append(f"- PAT, 40, fitted, eight readings, minus {label}: "
-                 f"{100 * one['difference']:+.2f} ± {100 * one['standard_error']:.2f} points "
-                 f"(paired, standard error, n = {one['n']})")
+    lines.append(f"- PAT, 40, fitted, eight readings, against {label}: "
+                 + told(one, "PAT is ahead", "PAT is behind", digits=2))
 display(Markdown("\n".join(lines)))
 
 # %% [markdown]
 # ## What this shows, and what not
 #
 # Written from the numbers of this run; differences are paired by seed, with their standard error
-# over seeds. All seeds read the same test images.
+# over seeds, and called resolved where Student's 95 % interval excludes zero. All seeds read the
+# same test images.
 
 
 # %% jupyter={"source_hidden": true}
@@ -973,21 +971,24 @@ def of(row):
     return percent(results[row]["accuracy"], 2)
 
 
-def gap(a, b):
+def gap(a, b, more="it helps", less="it harms"):
     one = paired(*(results[row]["accuracy"]["values"] for row in (a, b)))
-    return f"{100 * one['difference']:+.2f} ± {100 * one['standard_error']:.2f} points"
+    return told(one, more, less, digits=2)
+
+
+AHEAD = "PAT is ahead", "PAT is behind"
 
 
 # %% jupyter={"source_hidden": true}
 shown = [
     f"**After 40 epochs, with eight readings, PAT reads {of('pat')} on the device, in silico "
     f"training {of('in_silico_fitted')}**, both with a model that is fitted to it: "
-    f"{gap('pat', 'in_silico_fitted')} for PAT. Read once: {of('pat_single_reading')} and "
+    f"{gap('pat', 'in_silico_fitted', *AHEAD)}. Read once: {of('pat_single_reading')} and "
     f"{of('in_silico_fitted_single_reading')}.",
     f"**The authors' setting**, 20 epochs, a plain model, read once: PAT "
     f"{of('pat_20_epochs_single_reading')} (their last epoch: 89.76 %), in silico "
     f"{of('in_silico_single_reading')} on the device and {of('in_silico_on_model')} on its own "
-    f"model: {gap('pat_20_epochs_single_reading', 'in_silico_single_reading')} for PAT.",
+    f"model: {gap('pat_20_epochs_single_reading', 'in_silico_single_reading', *AHEAD)}.",
     f"**What each change does to PAT**: eight readings instead of one, "
     f"{gap('pat_20_epochs', 'pat_20_epochs_single_reading')}; 20 more epochs with the plain "
     f"model, at their end the average of the weights, {gap('pat_plain_model', 'pat_20_epochs')}; "
@@ -1006,9 +1007,9 @@ shown = [
     f"{median('after PAT', 'PAT, plain model')} with the plain model, "
     f"{median('after PAT', 'PAT, model fitted here')} with one fitted there, and "
     f"{median('after PAT', 'PAT, perfect model')} with a perfect one: noise alone.",
-    f"**Digital**: a perceptron with about as many trained numbers reads {percent(mlp, 2)} "
-    f"(PAT {100 * beyond['difference']:+.2f} ± {100 * beyond['standard_error']:.2f} points), a "
-    f"linear classifier {percent(baselines['linear']['accuracy'], 2)}."]
+    f"**Digital**: a perceptron with about as many trained numbers reads {percent(mlp, 2)}: "
+    f"{told(beyond, *AHEAD, digits=2)}. A linear classifier reads "
+    f"{percent(baselines['linear']['accuracy'], 2)}."]
 display(Markdown("\n".join(f"- {line}" for line in shown)))
 
 # %% [markdown]

@@ -63,7 +63,7 @@ from sklearn.datasets import load_digits, make_moons
 from pnn_utils import experiment, files, methods
 from pnn_utils.networks import signal_like_controls, spectral_chain
 from pnn_utils.report import figures
-from pnn_utils.report.figures import COLOURS, percent
+from pnn_utils.report.figures import COLOURS, percent, told
 from pnn_utils.report.metrics import Cost, summary, write_metrics
 from pnn_utils.systems.instrument import Instrument
 from pnn_utils.training import accuracy_on_device, accuracy_on_model, train
@@ -577,16 +577,12 @@ display(Markdown("\n".join([*lines, "", "*Ahead by*: points, mean of the paired 
 # ## What this shows, and what not
 #
 # Written from the numbers of this run: means over copies; differences are paired by copy, in
-# points, with their standard error, and called resolved beyond two of these.
+# points, with their standard error, and called resolved where Student's 95 % interval excludes
+# zero.
 
 
 # %% jupyter={"source_hidden": true}
-def told(one, more="PAT is ahead", less="PAT is behind"):
-    """A paired difference in words: which way it goes, where it is resolved."""
-    error = f" ± {100 * one['standard_error']:.1f}" if one["n"] > 1 else ""
-    resolved = 0 < 2 * one["standard_error"] < abs(one["difference"])
-    words = (more if one["difference"] > 0 else less) if resolved else "no difference is resolved"
-    return f"{words} ({100 * one['difference']:+z.1f}{error} points)"
+AHEAD = "PAT is ahead", "PAT is behind"
 
 
 def each(text, between="; "):
@@ -599,7 +595,7 @@ def of(key, name, at=-1, quantity="accuracy"):
 
 
 def ahead_of(key):
-    return each(lambda name: told(differences[f"pat_minus_{key}_{name}"][-1]))
+    return each(lambda name: told(differences[f"pat_minus_{key}_{name}"][-1], *AHEAD))
 
 
 # %% jupyter={"source_hidden": true}
@@ -607,7 +603,7 @@ CHANGED = {"circuit": "warmer and at a lower supply", "function": "its glass rot
 
 
 def beside_linear(name):
-    return told(experiment.paired(results[f"pat_{name}"]["accuracy"]["values"], linear))
+    return told(experiment.paired(results[f"pat_{name}"]["accuracy"]["values"], linear), *AHEAD)
 
 
 def what_helps(name):

@@ -65,7 +65,7 @@ from notebooks.virtual_room.room import TABLE, Computed, wired
 from pnn_utils import experiment, methods
 from pnn_utils.networks import waveform_chain, waveform_like_controls
 from pnn_utils.report import figures
-from pnn_utils.report.figures import COLOURS, percent
+from pnn_utils.report.figures import COLOURS, percent, told
 from pnn_utils.report.metrics import Cost, summary, write_metrics
 from pnn_utils.systems.base import make_parameters
 from pnn_utils.systems.instrument import Instrument
@@ -528,43 +528,37 @@ display(Markdown("\n".join(lines)))
 
 # %% [markdown]
 # ## What this shows, and what not
+#
+# Differences are paired by seed, with their standard error, and called resolved where Student's
+# 95 % interval excludes zero.
 
 # %% jupyter={"source_hidden": true}
-def points_of(name):
-    gap = differences[name]
-    return f"{100 * gap['difference']:.0f} ± {100 * gap['standard_error']:.0f} points"
-
-
-def verdict(name, ahead, behind):
-    gap = differences[name]
-    clear = abs(gap["difference"]) > 2 * gap["standard_error"]
-    return (ahead if gap["difference"] > 0 else behind) if clear else "level with"
+def gap(name, more="PAT is ahead", less="PAT is behind"):
+    return told(differences[name], more, less, digits=0)
 
 
 display(Markdown(f"""
-**It learns.** PAT ends {points_of('pat_minus_untrained')} above the same network untrained (paired
-by seed, ± standard error). At rest it is {verdict('pat_minus_in_silico', 'ahead of', 'behind')}
-in silico training ({points_of('pat_minus_in_silico')}): a loudspeaker at this level is all
-but linear, and a convolution measured in seconds predicts all of it but
-{1 - np.mean([q['r2'] for q in qualities]):.1%}. A digital
-linear classifier of the same images reads {percent(scored(linear)['accuracy'])}.
+**It learns.** Against the same network untrained {gap('pat_minus_untrained')}. At rest, against
+in silico training, {gap('pat_minus_in_silico')}: a loudspeaker at this level is all but linear,
+and a convolution measured in seconds predicts all of it but
+{100 * (1 - np.mean([q['r2'] for q in qualities])):.1f} %. A digital linear classifier of the same
+images reads {percent(scored(linear)['accuracy'])}.
 
 **The laptop was moved by {100 * CHANGE['moved']:.0f} cm and half covered.** Left alone, PAT's
 network falls to {percent(changed['pat_nothing_done']['accuracy'])}, in silico's to
 {percent(changed['in_silico']['accuracy'])}. Constants measured anew give
 {percent(changed['pat_restandardised']['accuracy'])} and
 {percent(changed['in_silico_restandardised']['accuracy'])}. {more_s:.0f} s of further PAT, with the
-model of before, give {percent(changed['pat']['accuracy'])}: {points_of('after_change_pat_gains')}
-above what was left.
+model of before, give {percent(changed['pat']['accuracy'])}; against what was left
+{gap('after_change_pat_gains', 'they help', 'they harm')}.
 """))
 
 # %% jupyter={"source_hidden": true}
 display(Markdown(f"""
-**A fresh model is worth its seconds.** With {refitted_s:.0f} s of new pairs and constants, in
-silico training reaches {percent(changed['in_silico_refitted']['accuracy'])}; PAT with the old
-model is {verdict('after_change_pat_minus_refitted', 'ahead of', 'behind')} it
-({points_of('after_change_pat_minus_refitted')}). A nearly linear device is measured as fast as
-that; PAT is what works without knowing it.
+**A fresh model.** With {refitted_s:.0f} s of new pairs and constants, in
+silico training reaches {percent(changed['in_silico_refitted']['accuracy'])}; between it and PAT
+with the old model {gap('after_change_pat_minus_refitted')}. A nearly linear device is measured
+as fast as that.
 
 **What is simulated.** {'Nothing: you heard it.' if room == 'card' else 'The room, its loudspeaker'
  ' and microphone, from the numbers in notebooks/virtual_room/parameters.csv, most of them chosen'

@@ -68,7 +68,7 @@ from pnn_utils.networks.chain import Network
 from pnn_utils.parts import Standardise
 from pnn_utils.pat import PhysicalLayer
 from pnn_utils.report import figures
-from pnn_utils.report.figures import percent
+from pnn_utils.report.figures import percent, told
 from pnn_utils.report.metrics import Cost, summary, write_metrics
 from pnn_utils.systems.base import make_parameters, parameter_table
 from pnn_utils.systems.circuit.device import Circuit
@@ -684,11 +684,8 @@ of drives that each set is, and says nothing elsewhere.
 
 # %% jupyter={"source_hidden": true}
 def verdict(one):
-    """What a paired difference says: two standard errors decide."""
-    points, error = 100 * one["difference"], 100 * one["standard_error"]
-    clear = one["n"] >= 3 and abs(points) > 2 * error
-    says = ("better" if points > 0 else "worse") if clear else "not told apart"
-    return f"{says} ({points:+.1f} ± {error:.1f} points, paired, n = {one['n']})"
+    """What a paired difference says: Student's 95 % interval decides."""
+    return told(one, "better", "worse", "not told apart")
 
 
 def mean(name, kind="train"):

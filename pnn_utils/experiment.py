@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from joblib import Parallel, delayed, parallel_config
+from scipy import stats
 from sklearn import linear_model, model_selection, pipeline, preprocessing
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm  # the plain bar heeds TQDM_DISABLE, which keeps bars out of outputs
@@ -189,16 +190,19 @@ def _beyond(choice):
 
 
 def paired(a, b, overlap=0.0):
-    """Return the mean difference a - b over pairs, its standard error (0 for one pair), and n.
+    """Return the mean difference a - b over pairs, its standard error, n, and if it is resolved.
 
-    Random splits share most of their rows, so that trials are not independent: the variance is
-    taken (1/n + overlap) times, with overlap = n_test / n_train (Nadeau and Bengio, Machine
-    Learning 52, 239, 2003); 0 where every pair has data of its own.
+    It is resolved where its 95 % interval (Student's t, n - 1 degrees of freedom) excludes zero;
+    of one pair nothing is, and the error is 0. Random splits share most of their rows, so that
+    trials are not independent: the variance is taken (1/n + overlap) times, with overlap =
+    n_test / n_train (Nadeau and Bengio, Machine Learning 52, 239, 2003); 0 where every pair has
+    data of its own.
     """
-    difference = np.subtract(a, b)
-    variance = difference.var(ddof=1) if len(difference) > 1 else 0.0
-    return {"difference": float(difference.mean()), "n": len(difference),
-            "standard_error": float(np.sqrt(variance * (1 / len(difference) + overlap)))}
+    difference, n = np.subtract(a, b), len(a)
+    error = difference.std(ddof=min(1, n - 1)) * np.sqrt(1 / n + overlap)
+    resolved = abs(difference.mean()) > stats.t.ppf(0.975, n - 1) * error  # one pair: > nan
+    return {"difference": float(difference.mean()), "n": n, "standard_error": float(error),
+            "resolved": bool(resolved)}
 
 
 def linear_classifier():

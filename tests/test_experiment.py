@@ -261,7 +261,17 @@ def test_paired_differences_by_hand():
     assert found["n"] == 4 and found["difference"] == pytest.approx(0.1)
     assert found["standard_error"] == pytest.approx(np.std([0.1, 0, 0.2, 0.1], ddof=1) / 2)
     one = paired([0.9], [0.8])
-    assert one["standard_error"] == 0 and one["n"] == 1
+    assert one["standard_error"] == 0 and one["n"] == 1 and not one["resolved"]
+
+
+@pytest.mark.parametrize(("n", "errors", "resolved"), [
+    (3, 4.2, False), (3, 4.4, True), (10, 2.2, False), (10, 2.3, True), (2, 12, False)])
+def test_a_difference_is_resolved_beyond_students_interval(n, errors, resolved):
+    """97.5 % quantiles from a printed table: 12.71, 4.303, 2.262 for 1, 2, 9 degrees."""
+    values = np.arange(n) - (n - 1) / 2
+    error = values.std(ddof=1) / n**0.5
+    for sign in (1, -1):
+        assert paired(values + sign * errors * error, np.zeros(n))["resolved"] == resolved
 
 
 def test_the_factor_for_overlapping_splits_covers_what_the_plain_error_does_not():

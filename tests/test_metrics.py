@@ -9,7 +9,7 @@ import pytest
 import reproduced
 
 from pnn_utils import files
-from pnn_utils.report import metrics
+from pnn_utils.report import figures, metrics
 
 SEEDS = [0.92, 0.94, 0.96, 0.93, 0.95, 0.94, 0.91, 0.97, 0.93, 0.95]
 
@@ -24,6 +24,16 @@ def write(tmp_path, monkeypatch):
                               data={"name": data, "sha256": "0"}, **extra)
         return tmp_path / folder
     return _write
+
+
+@pytest.mark.parametrize(("difference", "resolved", "n", "words"), [
+    (0.031, True, 5, "ahead (+3.1 ± 1.0 points, n = 5)"),
+    (-0.031, True, 5, "behind (-3.1 ± 1.0 points, n = 5)"),
+    (0.031, False, 5, "no difference is resolved (+3.1 ± 1.0 points, n = 5)"),
+    (-1e-9, False, 1, "no difference is resolved (+0.0 points, n = 1)")])
+def test_a_difference_in_words(difference, resolved, n, words):
+    one = {"difference": difference, "standard_error": 0.01, "n": n, "resolved": resolved}
+    assert figures.told(one, "ahead", "behind") == words
 
 
 def verdicts(old, new):

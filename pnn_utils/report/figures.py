@@ -1,4 +1,4 @@
-"""House style of the figures, and of the tables in the notebooks."""
+"""House style of the figures, and of the tables and words beside them."""
 
 import numpy as np
 from matplotlib import patches, style
@@ -32,17 +32,15 @@ def folded_table(rows, *shown):
     lines = {row.name: f"| `{row.name}` | {row.value:g} | {row.unit} | "
                        f"{'' if row.off is None else format(row.off, 'g')} | {row.source} |"
              for row in rows}
-    above = [line for name, line in lines.items() if name in shown]
     title = f"All {len(rows)} parameters; a number under <i>off at</i> marks an imperfection"
-    return "\n".join([head, *above, "", "<details>", f"<summary>{title}</summary>", "",
-                      head, *lines.values(), "", "</details>"])
+    return "\n".join([head, *(lines[name] for name in shown), "", "<details>",
+                      f"<summary>{title}</summary>", "", head, *lines.values(), "", "</details>"])
 
 
 def plot_band(axes, x, runs, label, colour, **line):
     """Draw the mean over runs, shape (n, points), with a band of two standard errors."""
-    runs = np.asarray(runs, float)
-    mean = runs.mean(0)
-    error = 2 * runs.std(0, ddof=min(1, len(runs) - 1)) / len(runs) ** 0.5
+    mean, n = np.mean(runs, 0), len(runs)
+    error = 2 * np.std(runs, 0, ddof=min(1, n - 1)) / n**0.5
     axes.plot(x, mean, color=colour, label=label, **line)
     axes.fill_between(x, mean - error, mean + error, color=colour, alpha=0.2, linewidth=0)
 
@@ -91,3 +89,15 @@ def percent(value, digits=1):
     """Return the summary of a fraction as "mean ± sd % (n = ...)"."""
     spread = f" ± {100 * value['sd']:.{digits}f}" if value["n"] > 1 else ""
     return f"{100 * value['mean']:.{digits}f}{spread} % (n = {value['n']})"
+
+
+def told(one, more, less, tie="no difference is resolved", digits=1, scale=100, unit=" points"):
+    """Put a paired difference (`experiment.paired`) of accuracies into words, with its error.
+
+    >>> one = {"difference": 0.03, "standard_error": 0.01, "n": 5, "resolved": True}
+    >>> told(one, "PAT is ahead", "PAT is behind")
+    'PAT is ahead (+3.0 ± 1.0 points, n = 5)'
+    """
+    words = (more if one["difference"] > 0 else less) if one["resolved"] else tie
+    error = f" ± {scale * one['standard_error']:.{digits}f}" if one["n"] > 1 else ""
+    return f"{words} ({scale * one['difference']:+z.{digits}f}{error}{unit}, n = {one['n']})"

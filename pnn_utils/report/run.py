@@ -114,8 +114,7 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     for source in options.notebooks or sorted(files.SOURCES.glob("[0-9]*.py")):
         print(f"{source.stem} ...", flush=True)
-        target = run_notebook(source, options.quick, **dict(options.set))
-        print(f"  wrote {target}", flush=True)
+        print(f"  wrote {run_notebook(source, options.quick, **dict(options.set))}", flush=True)
 
 
 if __name__ == "__main__":

@@ -76,11 +76,6 @@ class PhysicalSystem:
         """Return the measured values for checked controls of equal length, which stay as is."""
         raise NotImplementedError(f"{type(self).__name__} does not define respond(x, theta)")
 
-    @property
-    def laboratory_time(self):
-        """Seconds that the real apparatus would have needed for all passes so far."""
-        return self.passes * self.pass_time
-
     def state_dict(self):
         """Return what later readings depend on (passes, noise generator) as JSON types."""
         return {"passes": self.passes, "noise": self._noise.bit_generator.state}
