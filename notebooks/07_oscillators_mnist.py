@@ -49,6 +49,7 @@ learning_rates = [0.003]
 digital_rates = [0.003]  # of the linear classifier and the perceptron; full: three
 extensions = 0  # how often the grid of rates may grow where its edge is best; full: 3
 search_again = False  # True: search even where what a search has found is committed
+retrain = False  # True: train for `epochs` even where the weights of that are committed
 hidden = [50]  # widths of the perceptron baseline; full: one with as many numbers
 scheduler = "processes"  # or "serial", or a Dask scheduler's address
 jobs = 2  # processes
@@ -60,6 +61,7 @@ from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 from sklearn.metrics import confusion_matrix
 
+from pnn_utils import files
 from pnn_utils.datasets import fetch
 from pnn_utils.datasets.images import load_images, random_affine
 from pnn_utils.experiment import keep_search, paired, results_file, search, search_file, sweep
@@ -156,17 +158,42 @@ def tested(network):
 
 
 # %%
-def trial(kind, seed, learning_rate, epochs, final=True):
+def trained(network, kind, seed, learning_rate, epochs, kept, valid):
+    """Train a network; return its accuracy of held-out images by epoch."""
     x, y = loaded(True, n_train)
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
-    valid, kept = order[:n_valid], order[n_valid:]
-    network, devices = built(kind, seed)
     history = train(network, x[kept], y[kept], epochs=epochs, learning_rate=learning_rate,
                     batch_size=batch_size, generator=torch.Generator().manual_seed(1000 + seed),
                     augment=None if kind == "linear" else random_affine,
                     average_epochs=0 if kind == "linear" else epochs // 4,
                     validate=lambda network: {"valid": accuracy(network, x[valid], y[valid])})
-    result = {"valid": [row["valid"] for row in history]}
+    return [row["valid"] for row in history]
+
+
+def taken_or_trained(network, **how):
+    """The same, with committed weights where a training with these settings has left some."""
+    settings = depends | {name: how[name] for name in ("kind", "seed", "learning_rate", "epochs")}
+    place = f"data/weights/mnist_{how['kind']}_{how['seed']}.safetensors"
+    if (files.ROOT / place).exists() and not retrain:
+        weights, about = files.load_tensors(files.ROOT / place)
+        if about["settings"] == settings:
+            network.load_state_dict(weights)
+            return about["by_epoch"]
+    by_epoch = trained(network, **how)
+    if profile == "full" and how["epochs"] == LONG:
+        files.save_tensors(files.RESULTS / place, network.state_dict(),
+                           {"settings": settings, "by_epoch": by_epoch})
+    return by_epoch
+
+
+# %%
+def trial(kind, seed, learning_rate, epochs, final=True):
+    x, y = loaded(True, n_train)
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
+    valid, kept = order[:n_valid], order[n_valid:]
+    network, devices = built(kind, seed)
+    how = dict(kind=kind, seed=seed, learning_rate=learning_rate, epochs=epochs, kept=kept,
+               valid=valid)
+    result = {"valid": (taken_or_trained if final else trained)(network, **how)}
     if final:
         some = kept[:n_valid]  # training images, unchanged, as many as are held out
         result["training"] = accuracy(network, x[some], y[some])
@@ -177,6 +204,7 @@ def trial(kind, seed, learning_rate, epochs, final=True):
     return result
 
 
+LONG = epochs
 depends = dict(n_train=n_train, n_valid=n_valid, n_test=n_test, batch_size=batch_size,
                hidden=hidden)
 kept_results = results_file("07_oscillators_mnist", **depends)
@@ -193,7 +221,9 @@ def run(points, file=kept_results):
 # The oscillators' rate is searched with as many epochs as the authors' and used for the longer
 # training too, those of the digital networks, which train fast, at full length. Cosine schedule;
 # at the end stands the mean of the weights over the last quarter's steps, whatever the epochs
-# before.
+# before. The longer trainings are most of the work: their weights are committed, and where their
+# settings are still these, a run reads images with them; `retrain = True` (`make reproduce-long`)
+# trains them again. Those with as many epochs as the authors' are trained here, every time.
 
 
 # %%
