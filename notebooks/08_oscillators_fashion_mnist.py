@@ -426,6 +426,12 @@ def beside(suffix, *names):
     return LONG.with_name("-".join([LONG.stem, *map(str, names)]) + suffix)
 
 
+def save_half(path, network, about):
+    """Keep a network's weights, in float16."""
+    half = {name: value.half() for name, value in network.state_dict().items()}
+    files.save_tensors(path, half, about)
+
+
 def load_weights(network, name, seed):
     """Fill a network with the weights of a long training; what they say about themselves."""
     places = [weights_path(name, seed), weights_path(name, seed, COMMITTED)]
@@ -448,8 +454,7 @@ def long_trial(name, seed, learning_rate, hold_out):
     if not hold_out:
         about = dict(name=name, mode=RUNS[name].mode, seed=seed, epochs=long_epochs,
                      learning_rate=learning_rate, hold_out=hold_out, history=history)
-        half = {name: value.half() for name, value in network.state_dict().items()}
-        files.save_tensors(beside(".safetensors", name, seed), half, about)
+        save_half(beside(".safetensors", name, seed), network, about)
     return history
 
 
@@ -684,7 +689,8 @@ def shortened(mode, seed):
 # on the same pixels, by the same loop, with mirrored images. Two learning rates, each with and
 # without moving the images in the first three quarters of the epochs; the best of the four, judged
 # by seed 0 on 5,000 images held out, is used for all seeds, which train on all images and for as
-# many epochs as the oscillators, with the weights averaged over the last quarter.
+# many epochs as the oscillators, with the weights averaged over the last quarter. They take
+# minutes a seed: their weights are committed, too, and taken while their settings are these.
 
 # %%
 WIDTHS = {"linear": [], "mlp": [800, 800]}
@@ -694,13 +700,27 @@ def perceptron(kind, seed):
     return MLP([784, *WIDTHS[kind], 10], torch.Generator().manual_seed(seed))
 
 
+def left(path, settings):
+    """Whether a training with these settings has left its weights."""
+    return path.exists() and files.load_tensors(path)[1]["settings"] == settings
+
+
+# %%
 def digital(kind, moves, learning_rate, seed, epochs, hold_out):
-    network = perceptron(kind, seed)
-    train(network, *drawn(seed, baseline_images, OTHERS if hold_out else ALL),
-          epochs=epochs, learning_rate=learning_rate, batch_size=BATCH_SIZE,
-          augment=flipped_and_moved if moves else random_flip, late_augment=random_flip,
-          late_epochs=epochs // 4, average_epochs=epochs // 4,
-          generator=torch.Generator().manual_seed(1000 + seed))
+    network, path = perceptron(kind, seed), weights_path(kind, seed)
+    settings = dict(moves=moves, learning_rate=learning_rate, epochs=epochs,
+                    images=baseline_images)
+    counts = profile == "full" and not hold_out
+    if not counts or retrain or not left(path, settings):
+        train(network, *drawn(seed, baseline_images, OTHERS if hold_out else ALL),
+              epochs=epochs, learning_rate=learning_rate, batch_size=BATCH_SIZE,
+              augment=flipped_and_moved if moves else random_flip, late_augment=random_flip,
+              late_epochs=epochs // 4, average_epochs=epochs // 4,
+              generator=torch.Generator().manual_seed(1000 + seed))
+        if counts:
+            save_half(path, network, {"settings": settings})
+    if counts:
+        load_weights(network, kind, seed)
     result = {"checking": accuracy(network, *drawn(seed, baseline_images, CHECKING))}
     if not hold_out:
         result["accuracy"] = accuracy(network, *loaded(False, slice(n_test)))

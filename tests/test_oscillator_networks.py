@@ -74,7 +74,9 @@ def test_split_gives_a_symmetric_matrix_without_diagonal():
 
 
 @pytest.mark.parametrize(
-    "path", sorted((ROOT / "data" / "weights").glob("fashion_*.safetensors")), ids=lambda p: p.stem
+    "path",
+    sorted((ROOT / "data" / "weights").glob("fashion_[pi]*.safetensors")),  # pat, in silico
+    ids=lambda p: p.stem,
 )
 def test_committed_weights_still_load(path):
     weights, _ = load_tensors(path)
