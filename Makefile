@@ -19,8 +19,9 @@ reproduce: $(ENVIRONMENT)  ## everything from raw data to figures, then every nu
 	dvc repro --force --keep-going || echo "what is named above could not be made; all else was"
 	python .ci/reproduced.py .venv/committed/data/metrics
 
-reproduce-long: data  ## hours: notebook 08 trains its networks again; a stopped run resumes
+reproduce-long: data  ## hours: notebooks 08 and 09 train their networks again; a stopped run resumes
 	python -m pnn_utils.report.run notebooks/08_oscillators_fashion_mnist.py --set retrain=true
+	python -m pnn_utils.report.run notebooks/09_training_methods.py --set retrain=true
 
 searches: data  ## hours: the searches for learning rates again, whose results are committed in data/searches
 	python -m pnn_utils.report.run notebooks/0[2-7]_*.py notebooks/1[03]_*.py --set search_again=true
