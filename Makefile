@@ -24,10 +24,10 @@ reproduce-long: data  ## hours: notebooks 08 and 09 train their networks again; 
 	python -m pnn_utils.report.run notebooks/09_training_methods.py --set retrain=true
 
 searches: data  ## hours: the searches for learning rates again, whose results are committed in data/searches
-	python -m pnn_utils.report.run notebooks/0[2-7]_*.py notebooks/1[03]_*.py --set search_again=true
+	python -m pnn_utils.report.run notebooks/0[2-8]_*.py notebooks/1[03]_*.py --set search_again=true
 
-test: $(ENVIRONMENT)  ## the tests, and README's tables against data/metrics and the devices; about 4 min
-	python -m pytest
+test: $(ENVIRONMENT)  ## the tests, and README's tables against data/metrics and the devices; about 3 min
+	python -m pytest -n 2 --dist loadfile
 	python .ci/readme.py --check
 
 quick: data  ## every notebook at its small defaults, each on one core, touching nothing; about 5 min

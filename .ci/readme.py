@@ -32,7 +32,8 @@ ENDINGS = {"": "", "_authors_tokens": ", the authors' tokens",
            "_talker_disjoint": ", talker-disjoint", "_skip": ", with skip connections (ours)",
            "_skip_authors_tokens": ", with skip connections (ours), the authors' tokens",
            "_circuit": ", circuit", "_function": ", plain function",
-           "_raster": ", pixels in raster order"}
+           "_raster": ", pixels in raster order",
+           "_authors_setting": ", 20 epochs, plain model, read once"}
 DEVICES = {"SHG": "shg", "Plate": "plate", "Circuit": "circuit", "Oscillators": "oscillators"}
 
 
@@ -50,12 +51,13 @@ def results_table(folder=files.METRICS):
         for ending, meaning in ENDINGS.items() if metrics["profile"] == "full" else ():
             # Where device and model are the same, gradients are exact and there is no PAT.
             main = "pat" if f"pat{ending}" in results else "exact"
+            rival = "in_silico_fitted" if f"in_silico_fitted{ending}" in results else "in_silico"
             for quantity in results.get(f"{main}{ending}", {}):
                 if quantity.startswith("train"):
                     continue
                 cells = [_cell(results, f"{method}{ending}", quantity)
-                         for method in ("pat", "exact", "in_silico",
-                                        "in_silico_restandardised", "in_silico_on_model")]
+                         for method in ("pat", "exact", rival,
+                                        f"{rival}_restandardised", f"{rival}_on_model")]
                 paper = metrics["paper"].get(main + ending) if quantity == "accuracy" else None
                 cells = [title, quantity.replace("_", " ") + meaning,
                          "" if paper is None else f"{100 * paper:.4g} %", *cells,

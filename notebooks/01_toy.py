@@ -273,9 +273,9 @@ plt.show()
 #
 # Right: the angle between the device's own gradient and PAT's. To first order a step of size
 # $\eta$ changes the loss by $-\eta\,|g_\text{device}|\,|g_\text{PAT}|\cos(\text{angle})$: down
-# below 90 degrees, up above. The printed counts say so of every step, except for one below 90
-# degrees that is too long for first order. At a model error of 70 degrees PAT climbs twice, and
-# arrives all the same: each climb leads to a place where the angle is small again.
+# below 90 degrees, up above. The printed counts say so of every step, except for those below 90
+# degrees that are too long for first order. At a model error of 70 degrees PAT climbs on its way,
+# and arrives all the same: after each climb the angle is below 90 degrees again.
 #
 # Below 90 degrees a small step is sure to go down; beyond, nothing is promised. Where does PAT
 # stop working?

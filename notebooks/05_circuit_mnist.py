@@ -624,6 +624,7 @@ def trial(case, rate, seed, **changes):
         files.save_tensors(weights_file(case, rate, seed), network.state_dict(), {})
     if one.train is methods.in_silico and one.model not in STAND_INS:
         restandardised(network, x[:1000])
+        result["matching"] = device.passes - result["passes"]
     return result | {"valid": accuracy(network, valid_x, valid_y, 1000)}
 
 
@@ -830,7 +831,7 @@ def scored(model):
 
 
 def logistic(strength):
-    return scored(LogisticRegression(C=strength, max_iter=300))
+    return scored(LogisticRegression(C=strength, max_iter=1000))
 
 
 def perceptron(seed):
@@ -928,6 +929,8 @@ figures.save_figure(fig, NAME, "results")
 
 # %%
 passes = {case: training[case, best[case], 0]["passes"] for case in final}
+matching = training["in_silico", best["in_silico"], 0]["matching"]
+passes["in_silico_restandardised"] = passes["in_silico"] + matching
 spent = sum(one["passes"] for one in [*fits.values(), *training.values(), *answers])
 shorter = sum(one["passes"] for key, one in training.items() if "authors" in key[0])
 laboratory_s = (spent - shorter) * Circuit.pass_time + shorter * Short.pass_time
@@ -949,7 +952,8 @@ TIMES = {case: (Short if "authors" in case else Circuit).pass_time for case in p
 TABLE_ROWS = (
     ("pat", f"**PAT**, {n_shots} shots a layer", "93 %", "pat"),
     ("in_silico", "in silico, as deployed", "", "in_silico"),
-    ("in_silico_restandardised", "in silico, re-standardised on the circuit", "", "in_silico"),
+    ("in_silico_restandardised", "in silico, re-standardised on the circuit", "",
+     "in_silico_restandardised"),
     ("in_silico_on_model", "in silico, on its own model", "", "in_silico"),
     ("pat_single_network", "PAT, one shot a layer", "", "pat_single"),
     ("pat_raster", f"PAT, one shot a layer, {n_compare} images, pixels in plain order", "",

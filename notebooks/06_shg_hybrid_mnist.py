@@ -166,10 +166,10 @@ print("median R^2 over bins (noise floor):", ", ".join(
 # the other matters, because it can be a nonlinearity of its own. Three **ways into the range**:
 #
 # - **linear**: each of the 400 numbers is standardised over images and made so small that three
-#   and a half standard deviations fit into the range: next to nothing is clipped, and the digital
-#   part is linear.
+#   and a half standard deviations fit into the range: the digital part is linear but for the few
+#   that lie beyond.
 # - **clip**: the 400 numbers are divided by their root mean square, shifted and scaled, and what
-#   sticks out of the range, about one in ten, is cut off, as any shaper would.
+#   sticks out of the range (one in ten of normal numbers) is cut off, as any shaper would.
 # - **sigmoid**: a logistic function, a layer of 400 digital nonlinear units.
 #
 # Two **readouts**: **linear**, a trained matrix from the 200 standardised charges to ten logits,

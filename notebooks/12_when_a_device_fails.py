@@ -23,7 +23,8 @@
 #
 # $$ y = \left|e^{i\varphi}\,G\right|^2 + \text{noise (sd 0.01)}. $$
 #
-# The paper has no such figure; all numbers here are counts.
+# The paper has no such figure; the numbers here are counts, differences of
+# weights, and one accuracy.
 
 # %%
 import contextlib
@@ -51,7 +52,7 @@ figures.use_house_style()
 torch.set_num_threads(1)
 
 # %% [markdown]
-# It runs in seconds, so these defaults are also the full setting.
+# It is short, so that these defaults are also the full setting.
 
 # %% tags=["parameters"]
 profile = "quick"

@@ -129,7 +129,7 @@ print("left over by the map, V rms:", {k: f"{v:.1e}" for k, v in unexplained.ite
 #
 # Numbers from the recovered samples of the 100-sample shots (long pulses; 12 microseconds). The
 # ring is a damped sine fitted from 6 us after the pulse's end on, the median over five shots of
-# -3 to 0.5 V; started earlier, it would include the clamp, and read a longer decay.
+# -3 to 0.5 V; started earlier, it would include the clamp.
 
 # %%
 drive, raw = records[100, "impulse1"][0][:, 0], samples_of(100, "impulse1")[0][0]
@@ -170,7 +170,8 @@ for name, value in facts.items():
 #
 # Every set was recorded twice. The two differ mostly by one shift in time common to all of a set:
 # input and output of the card start by separate triggers. $R^2$ of one repeat as a prediction of
-# the other, as it is and with the best common shift removed, is what a perfect model would reach.
+# the other, as it is and with the best common shift removed, says how well the circuit repeats
+# itself; where noise is all that is left, a perfect model leaves half as much.
 
 
 # %%
@@ -213,9 +214,10 @@ for kind, row in repeatability.items():
 #   the transistor's.
 # - *Positive drive passes less a drop, and back at rest $v$ is clamped a drop below zero while the
 #   coil's current runs out*: a diode between card and resonator, the transistor's body diode.
-# - *A long hold at 10 V droops*: the current in the coil grows until the card gives no more.
-# - *Below about -7 V it conducts the other way*: the transistor's channel.
-# - *Steps of 20 V take about two samples*: the card's slew rate and its load.
+# - *A long hold at 10 V droops* (a and b of the figure below): the current in the coil grows until
+#   the card gives no more.
+# - *Beyond -7 V it conducts the other way*: the transistor's channel.
+# - *Steps are not instant*: the card's slew rate and its load.
 #
 # One set of constants for all twelve sets; one shift in time a set and repeat, because of the
 # triggers. Every fifth shot is held out, both repeats; constants and shifts come from the others.
@@ -415,12 +417,13 @@ figures.save_figure(fig, NAME, "recordings")
 # %% [markdown]
 # ## A network on the fitted device
 #
-# `Circuit.recorded()` is the fitted device with the measured shift: 70 drives in, 70 readings at
-# 1 MS/s out, one shift for all 100 shots of a trigger. The network is the authors', as in
-# [05](05_circuit_mnist.ipynb): pixels of 14 x 14, shifted by 20 places and by -0.4, rescaled and
-# summed in groups of 14; these 14 values, five times, are the 70 samples $z$. A pass sends
-# $3+6\,\mathrm{clamp}(z)$ V; the skip connection adds $1.4\,z$ to half the standardised reading.
-# The sum of samples $1+5k$ to $5+5k$ of the third result is the evidence for class $k$.
+# `Circuit.recorded()` is such a fit, made once and kept (last column of the table), with the shift
+# measured then: 70 drives in, 70 readings at 1 MS/s out, one shift for all 100 shots of a trigger.
+# The network is the authors', as in [05](05_circuit_mnist.ipynb): pixels of 14 x 14, shifted by 20
+# places and by -0.4, rescaled and summed in groups of 14; these 14 values, five times, are the 70
+# samples $z$. A pass sends $3+6\,\mathrm{clamp}(z)$ V; the skip connection adds $1.4\,z$ to half
+# the standardised reading. The sum of samples $1+5k$ to $5+5k$ of the third result is the evidence
+# for class $k$.
 #
 # *Choices of this companion*: three channels instead of seven; drives from -3 to 9 V, where the
 # circuit responds, instead of $\pm10$ V (negative drives are blocked); standardised readings. The
@@ -609,7 +612,7 @@ results = {name: {"accuracy": summary(one["test"] for one in final[name]),
            for name in METHODS if name != "identity"}
 results["in_silico_on_model"] = {
     "accuracy": summary(one["test_on_model"] for one in final["in_silico"])}
-linear = LogisticRegression(max_iter=300).fit(train_x, train_y)
+linear = LogisticRegression(max_iter=1000).fit(train_x, train_y)
 baselines = {"identity": {"accuracy": summary(one["test"] for one in final["identity"])},
              "linear": {"accuracy": summary([linear.score(*digits(False, n_test))])}}
 

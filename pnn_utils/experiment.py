@@ -51,23 +51,24 @@ def search_file(notebook, again=False, **settings):
     """Return the file of a search's results; it holds those that are committed for these settings.
 
     A search takes as long as the trainings that it is for, so that what it found is committed,
-    under a name that depends on the settings and not on the code. `again` starts from nothing.
+    under a name that depends on the settings and not on the code. `again` knows nothing of that.
     """
     path = results_file(notebook, **settings)
-    if not again and _committed(path).exists():
-        files.write_text(path, _committed(path).read_text("utf-8"))
+    if again:
+        return path.with_suffix(".again.jsonl")
+    if (kept := _place(files.ROOT, path)).exists() and not path.exists():  # else: goes on
+        files.write_text(path, kept.read_text("utf-8"))
     return path
 
 
 def keep_search(path):
     """Move the results of a whole search, the file `path`, to the place of what is committed."""
-    files.write_text(files.RESULTS / _committed(path).relative_to(files.ROOT),
-                     path.read_text("utf-8"))
+    files.write_text(_place(files.RESULTS, path), path.read_text("utf-8"))
     path.unlink()
 
 
-def _committed(path):
-    return files.SEARCHES / f"{path.stem.rpartition('-')[0]}.jsonl"
+def _place(root, path):
+    return root / "data" / "searches" / f"{path.stem.rpartition('-')[0]}.jsonl"
 
 
 def sweep(trial, points, path, scheduler="serial", jobs=2, broken=None):

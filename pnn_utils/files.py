@@ -17,7 +17,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ROOT / "notebooks"
 RAW = ROOT / "data" / "raw"
-SEARCHES = ROOT / "data" / "searches"  # what searches for rates have found; committed
 
 RESULTS = (ROOT / os.environ.get("PNN_SCRATCH", "")).resolve()
 NOTEBOOKS = RESULTS / "notebooks"

@@ -113,7 +113,6 @@ def test_what_a_search_found_is_kept_and_found_again_until_its_settings_change(
     for name in ("ROOT", "RESULTS", "SOURCES"):
         monkeypatch.setattr(files, name, tmp_path)
     monkeypatch.setattr(files, "SWEEPS", tmp_path / "sweeps")
-    monkeypatch.setattr(files, "SEARCHES", tmp_path / "data" / "searches")
     (tmp_path / "03_x.py").write_text("1")
     asked = []
 
@@ -135,6 +134,13 @@ def test_what_a_search_found_is_kept_and_found_again_until_its_settings_change(
     searched([0.4], epochs=4)
     searched([0.4], again=True)
     assert asked == [0.1, 0.2, 0.4, 0.4, 0.4]
+
+    stopped = search_file("03_x", epochs=4)  # a wider search, stopped after one new rate
+    sweep(trial, grid(rate=[0.8]), stopped)
+    assert searched([0.4, 0.8], epochs=4) == [0.4, 0.8] and asked[5:] == [0.8]
+    sweep(trial, grid(rate=[0.4]), search_file("03_x", epochs=4))  # one that is under way
+    searched([0.4], again=True, epochs=4)
+    assert asked[6:] == [0.4]  # is nothing to a search from the start
 
 
 def test_points_already_there_are_not_run_again(serial, tmp_path):

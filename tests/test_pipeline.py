@@ -43,9 +43,6 @@ plt.legend();
 RC = "text.usetex: true\nfigure.figsize: 1, 1\nfont.size: 30\nbackend: Agg\n"
 STARTUP = "print('good morning')\nimport matplotlib\nmatplotlib.rcParams['lines.linewidth'] = 20\n"
 SOURCES = sorted(files.SOURCES.glob("[0-9]*.py"))
-# Their sources moved to the new rooms with the same numbers at the defaults, bit for bit; what
-# stands beside them was executed before. `dvc repro notebook@NAME` takes one off this list.
-WAITING = {"08_oscillators_fashion_mnist"}
 
 
 @pytest.fixture(autouse=True)
@@ -166,10 +163,7 @@ def test_damaged_params_are_named(tmp_path, text):
         run.read_parameters("a", tmp_path / "params.yaml")
 
 
-@pytest.mark.parametrize("source", [
-    pytest.param(source, id=source.stem, marks=pytest.mark.xfail(
-        source.stem in WAITING, reason="waits for its next full run", strict=True))
-    for source in SOURCES])
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
 def test_notebook_source_and_its_executed_copy(source):
     notebook = jupytext.read(source)
     assert notebook.metadata["kernelspec"]["name"] == "python3"
