@@ -95,8 +95,18 @@ def _with_noise(model, noise, generator):
         torch.randint(len(noise), (len(x),), generator=generator)]
 
 
-def trial(folder, system, method, seed, rate, final=True, kind="main", share=1.0, after=(),
-          cosines=True, **knobs):
+def trial(folder, **point):
+    """Run `trained`; a training whose controls leave the device's range has broken down."""
+    try:
+        return trained(folder, **point)
+    except ValueError as error:
+        if "outside the allowed range" in str(error):
+            raise FloatingPointError(f"the device refuses: {error}") from error
+        raise
+
+
+def trained(folder, system, method, seed, rate, final=True, kind="main", share=1.0, after=(),
+            cosines=True, **knobs):
     """Train once, and judge on the test set if `final`, otherwise on held-out training rows.
 
     folder : where the twins' files are, or will be
