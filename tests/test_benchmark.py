@@ -179,3 +179,15 @@ def test_every_method_that_applies_trains_and_has_its_ledger(name, small):
         assert set(found) - {"cosine"} == expected, method
         assert found["passes"] == 0 or found["laboratory_s"] > 0
         assert all(-1.001 <= found[key] <= 1.001 for key in found if key.startswith("grad"))
+
+
+@pytest.mark.parametrize(("said", "raised"), [
+    ("x[0, 1] = 21.0 is outside the allowed range [-20.0, 20.0]", FloatingPointError),
+    ("theta has 3 rows, x 2", ValueError)])
+def test_controls_out_of_range_are_a_training_that_broke_down(said, raised, monkeypatch):
+    def refuses(*_, **__):
+        raise ValueError(said)
+
+    monkeypatch.setattr(one, "trained", refuses)
+    with pytest.raises(raised):
+        one.trial(None, system="function")
