@@ -144,3 +144,50 @@ def test_every_varied_point_is_one_trial():
     rates = {(name, method): 0.1 for name, method, _ in plan.cases()}
     keys = [str(point) for point in plan.all_varied(rates, 2)]
     assert len(keys) == len(set(keys))
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Two systems with few rows, no test set, and twins that were never fitted."""
+    for name in ("oscillators", "function"):
+        system = SYSTEMS[name]
+        monkeypatch.setattr(system, "n_train", 128, raising=False)
+        monkeypatch.setattr(system, "data", partial(_held_out, type(system).data, system))
+    monkeypatch.setattr(Glass, "kept_twin", lambda system, folder, copy, kind: system.twin(
+        kind, torch.Generator().manual_seed(copy)))
+    monkeypatch.setattr(one, "JUDGED", 400)
+
+
+def _held_out(data, system, seed, final):
+    return data(system, seed, False)
+
+
+@pytest.mark.parametrize("name", ["oscillators", "function"])
+def test_every_method_that_applies_trains_and_has_its_ledger(name, small):
+    """All fourteen, as a final trial with its cosines; on oscillators those without a model too."""
+    for method, needs in one.METHODS.items():
+        if not one.applies(name, method):
+            continue
+        found = one.trial(None, name, method, 0, 0.01, share=0.05)
+        expected = {"accuracy", "train", "passes", "laboratory_s", "macs", "loss"}
+        if needs.renewed and name != "oscillators":
+            expected |= {"accuracy_renewed", "train_renewed"}
+        if method != "phyll":
+            expected |= {"gradient_start", "adam_start"}
+            if method not in ("dat", "refitted"):
+                expected |= {"gradient_end", "adam_end"}
+        assert set(found) - {"cosine"} == expected, method
+        assert found["passes"] == 0 or found["laboratory_s"] > 0
+        assert all(-1.001 <= found[key] <= 1.001 for key in found if key.startswith("grad"))
+
+
+@pytest.mark.parametrize(("said", "raised"), [
+    ("x[0, 1] = 21.0 is outside the allowed range [-20.0, 20.0]", FloatingPointError),
+    ("theta has 3 rows, x 2", ValueError)])
+def test_controls_out_of_range_are_a_training_that_broke_down(said, raised, monkeypatch):
+    def refuses(*_, **__):
+        raise ValueError(said)
+
+    monkeypatch.setattr(one, "trained", refuses)
+    with pytest.raises(raised):
+        one.trial(None, system="function")

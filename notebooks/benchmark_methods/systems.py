@@ -329,6 +329,7 @@ class Pendulums(Digits):
         return (images[:, ::2, ::2] / np.float32(255)).reshape(len(images), 196)
 
     def network(self, devices, models, seed):
+        models = models or [None] * len(devices)
         return Oscillating(devices, models, lambda images: images[:, None],
                            torch.Generator().manual_seed(seed), mode="device", bound=0.8,
                            factor=2, n_pixels=196)
