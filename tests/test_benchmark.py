@@ -63,7 +63,7 @@ def test_overlapping_splits_widen_the_error():
 
 def glass(method, **settings):
     """A trial that needs no file and no test set."""
-    return one.trial(None, "function", method, 100, 0.05, share=0.1, final=False, **settings)
+    return one.trained(None, "function", method, 100, 0.05, share=0.1, final=False, **settings)
 
 
 def test_the_ledger_counts_constants_and_training_and_nothing_that_judges():
@@ -164,11 +164,11 @@ def _held_out(data, system, seed, final):
 
 @pytest.mark.parametrize("name", ["oscillators", "function"])
 def test_every_method_that_applies_trains_and_has_its_ledger(name, small):
-    """All fourteen, as a final trial with its cosines; on oscillators those without a model too."""
+    """All fourteen, as final trials with their cosines, also where there is no model."""
     for method, needs in one.METHODS.items():
         if not one.applies(name, method):
             continue
-        found = one.trial(None, name, method, 0, 0.01, share=0.05)
+        found = one.trained(None, name, method, 0, 0.01, share=0.05)
         expected = {"accuracy", "train", "passes", "laboratory_s", "macs", "loss"}
         if needs.renewed and name != "oscillators":
             expected |= {"accuracy_renewed", "train_renewed"}
