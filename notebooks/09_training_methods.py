@@ -251,11 +251,15 @@ def values(name, row, when="epochs", what="accuracy"):
     return found and [one[f"{what}{ending(name, row, when)}"] for one in found]
 
 
+def renewing(name, row, when="epochs"):
+    """Passes for renewed constants."""
+    return find(name).n_train * find(name).layers if ending(name, row, when) else 0
+
+
 def passes_of(name, row, when="epochs"):
     """Passes of its trials, those for renewed constants too."""
-    s = find(name)
-    renewing = s.n_train * s.layers if ending(name, row, when) else 0
-    return [one["passes"] + renewing for one in trials(name, row, when) if "passes" in one]
+    return [one["passes"] + renewing(name, row, when) for one in trials(name, row, when)
+            if "passes" in one]
 
 
 # %%
@@ -423,8 +427,8 @@ display(Markdown("\n".join(
 # At the rates found above. *Mismatch*: the device has changed since its twin was measured
 # (vowels: colours moved by channels; glass turned by steps of 10°; oscillators: units of both
 # gaps). *Noise*: units of the device's own. *Drift*: the glass goes on turning while PAT would
-# train. *Share*: of the epochs, each with its own schedule. *Kind*: of twin. Methods whose
-# constants are the model's have them renewed here, but on oscillators, which have none.
+# train. *Share*: of the epochs, each with its own schedule. *Kind*: of twin. Constants are renewed
+# where the plain setting has them renewed; in silico training has them renewed here.
 
 # %%
 VARIED = [(name, knob, levels, some) for name, knob, levels, some in (
@@ -442,11 +446,13 @@ def row_of(name, method):
     return RENEWED if method == "in_silico" and (name, RENEWED, "epochs") in best else method
 
 
-def read(found):
-    """Accuracies of some varied trials, with renewed constants where they can be renewed."""
-    return [one.get("accuracy_renewed", one["accuracy"]) for one in found]
+def read(name, method, found):
+    """Accuracies of some trials, with the constants that the plain setting has."""
+    which = f"accuracy{ending(name, row_of(name, method))}"
+    return [one[which] for one in found]
 
 
+# %%
 settings = {}  # (system, knob, method): {value: trials by seed}, the plain setting's among them
 for name, knob, levels, some in VARIED:
     for method in some:
@@ -457,8 +463,9 @@ for name, knob, levels, some in VARIED:
         cells = {plain_value(name, knob): trials(name, row_of(name, method))[:n_varied]}
         cells |= {value: found[n * n_varied:(n + 1) * n_varied] for n, value in enumerate(levels)}
         settings[name, knob, method] = cells
-changed = {key: {value: read(found) for value, found in cells.items()}
-           for key, cells in settings.items()}
+changed = {(name, knob, method): {value: read(name, method, found)
+                                  for value, found in cells.items()}
+           for (name, knob, method), cells in settings.items()}
 
 # %% jupyter={"source_hidden": true}
 STYLES = {"exact": ("#666666", "--"), "pat": (COLOURS["pat"], "-"), "dat": ("#56B4E9", "-"),
@@ -524,14 +531,17 @@ def afforded(name):
     for (system, knob, method), cells in settings.items():
         if system == name and knob == ("share" if METHODS[method].passes else "kind") and (
                 METHODS[method].passes or method == "in_silico"):
-            curves[method] = {float(np.mean([one["passes"] for one in found if "passes" in one])):
-                              read(found) for found in cells.values()}
+            more = renewing(name, row_of(name, method))
+            curves[method] = {
+                more + float(np.mean([one["passes"] for one in found if "passes" in one])):
+                read(name, method, found) for found in cells.values()}
     if "in_silico" in curves:
-        more = trials(name, RENEWED, "passes")[:n_varied]
-        curves["in_silico"][float(np.mean(passes_of(name, RENEWED, "passes")))] = read(more)
+        at = float(np.mean(passes_of(name, RENEWED, "passes")))
+        curves["in_silico"][at] = values(name, RENEWED, "passes")[:n_varied]
     return curves
 
 
+# %%
 shown = {name: afforded(name) for name in ("vowels_5", "function", "oscillators")
          if name in systems}
 fig, axes = plt.subplots(1, len(shown) or 1, figsize=(10, 2.9), sharey=True, squeeze=False)
@@ -556,9 +566,14 @@ save_figure(fig, NAME, "passes")
 AFTER = {name: levels for name, levels in plan.AFTER.items() if name in systems}
 
 
+def renewed(found):
+    """Accuracies just before the change: constants that can be renewed are."""
+    return [one.get("accuracy_renewed", one["accuracy"]) for one in found]
+
+
 def lived(name, row, n):
     """{change: accuracies}, of networks as they were (n = 0), or with constants matched (1)."""
-    return {0.0: read(trials(name, row))} | {
+    return {0.0: renewed(trials(name, row))} | {
         level: [one["after"][str(level)][n] for one in trials(name, row)] for level in AFTER[name]}
 
 
@@ -607,7 +622,7 @@ for (name, knob, method), cells in settings.items():
     if knob in ("mismatch", "noise", "kind", "depth") and METHODS[method].model:
         exact = settings.get((name, knob, "exact"), {})  # with another twin: as with the main one
         plain = trials(name, "exact")[:n_varied]
-        spots += [spot(name, method, found, read(found), exact.get(value, plain))
+        spots += [spot(name, method, found, read(name, method, found), exact.get(value, plain))
                   for value, found in cells.items() if value != plain_value(name, knob)]
 spots = [one for one in spots if one]
 
@@ -766,12 +781,13 @@ def moved(name, knob, a, b):
     if exact and np.mean([trained["train"] for trained in exact[value]]) < GATE:
         return [f"- {where(name, knob, value)}: exact gradients do not train there, which says "
                 "nothing about methods."] if a == "pat" else []
-    found = plan.compared(read(one[value]), read(other[value]), name)
+    one, other = read(name, a, one[value]), read(name, b, other[value])
+    found = plan.compared(one, other, name)
     asked.append({"system": name, "a": a, "b": b, knob: value, **found})
     word = {1: "is ahead of", 0: "ties with", -1: "is behind"}[found["ahead"]]
     return [f"- {where(name, knob, value)}: {CHANGED[a]} {word} {CHANGED[b]} "
-            f"({100 * np.mean(read(one[value])):.0f} and {100 * np.mean(read(other[value])):.0f} "
-            f"%, {100 * found['difference']:+.1f} ± {100 * found['standard_error']:.1f})."]
+            f"({100 * np.mean(one):.0f} and {100 * np.mean(other):.0f} %, "
+            f"{100 * found['difference']:+.1f} ± {100 * found['standard_error']:.1f})."]
 
 
 # %%
