@@ -293,17 +293,28 @@ display(Markdown("\n".join(lines)))
 # draws.
 
 # %%
-final_runs = {}  # (method, what it differs in): its trials, by seed
+def points_of(method, depth=5, seeds=n_depth, **changes):
+    return [dict(method=method, depth=depth, seed=seed, learning_rate=best[method, depth].rate,
+                 **changes) for seed in range(seeds)]
 
 
-def final(method, depth=5, seeds=n_depth, **changes):
-    """Run final trials; return them."""
-    key = (method, depth, *sorted(changes.items()))
-    if len(final_runs.get(key, [])) < seeds:
-        final_runs[key] = run(trial, [
-            dict(method=method, depth=depth, seed=seed, learning_rate=best[method, depth].rate,
-                 **changes) for seed in range(seeds)])
-    return final_runs[key][:seeds]
+BOTH, REFITTED = ("pat", "in_silico"), "in_silico_refitted"
+VARIED = [("kind", [kind for kind in KINDS if kind not in ("main", "all_passes")], BOTH),
+          ("shot_noise", [level for level in shot_noise if level != 1], BOTH),
+          ("pointing", [shift for shift in pointing if shift], (*BOTH, REFITTED)),
+          ("run_epochs", shorter, ("pat", REFITTED))]
+groups = [*(points_of(method, depth, n_seeds if depth == 5 else n_depth)
+            for method, depth in best),
+          *(points_of(method, seeds=n_seeds, split="draws") for method in ("exact", *BOTH)),
+          *(points_of(method, **{knob: value}) for knob, values, some in VARIED
+            for value in values for method in some)]
+final_runs = run(trial, [point for group in groups for point in group])  # no process waits
+
+
+# %%
+def final(*which, **changes):
+    """The trials of a group, read from what has run."""
+    return run(trial, points_of(*which, **changes))
 
 
 def of(trials, quantity="accuracy"):
@@ -649,7 +660,7 @@ def linear_score(seed, split):
 
 baselines = {name: {"accuracy": summary(linear_score(seed, split) for seed in range(n_seeds))}
              for name, split in (("linear", MAIN), ("linear_other_draws", "draws"))}
-spent = sum(one["passes"] for one in [*fits, *search_runs, *sum(final_runs.values(), [])])
+spent = sum(one["passes"] for one in [*fits, *search_runs, *final_runs])
 write_metrics(NAME, profile, results, paper={"pat": 0.93, "in_silico": 0.40},
               baselines=baselines, cost=cost.read(spent), seeds=range(n_seeds),
               data=tokens.source, by_depth=by_depth, paired=paired, mechanism=mechanism,
