@@ -650,8 +650,8 @@ for group in ("all states measured", "states of the model"):
             "range": [min(left), max(left)] if left else []}
 
 
-def shown_rank(key):
-    one = ranks[key]
+def shown_rank(which):
+    one = ranks[which]
     if one["spearman"] is None or not one["range"]:
         return "none"
     low, high = one["range"]
@@ -660,8 +660,8 @@ def shown_rank(key):
 
 
 # %%
-for key in ranks:
-    print(f"rank correlation, {key}: {shown_rank(key)}")
+for which in ranks:
+    print(f"rank correlation, {which}: {shown_rank(which)}")
 
 # %% jupyter={"source_hidden": true}
 MARKS = dict(zip(systems, "osD^vX", strict=False))
