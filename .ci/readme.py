@@ -1,4 +1,4 @@
-"""README's tables, of results and of imperfections: ``python .ci/readme.py [--check]``.
+"""README's tables, of results, methods and imperfections: ``python .ci/readme.py [--check]``.
 
 Writes them from data/metrics and from the devices' parameter tables, or checks that they are in
 step.
@@ -34,6 +34,12 @@ ENDINGS = {"": "", "_authors_tokens": ", the authors' tokens",
            "_circuit": ", circuit", "_function": ", plain function",
            "_raster": ", pixels in raster order",
            "_authors_setting": ", 20 epochs, plain model, read once"}
+METHODS = {"exact": "exact gradients, which no laboratory has", "pat": "PAT", "dat": "DAT",
+           "sat_pat": "SAT with PAT gradients", "output_only": "output-only PAT", "asyt": "AsyT",
+           "refitted": "re-fitted", "noise_aware": "noise-aware",
+           "in_silico_restandardised": "in silico, constants renewed",
+           "in_silico": "in silico, as deployed", "spsa": "SPSA", "dfa": "DFA",
+           "phyll": "PhyLL, a network of its own"}
 DEVICES = {"SHG": "shg", "Plate": "plate", "Circuit": "circuit", "Oscillators": "oscillators"}
 
 
@@ -73,6 +79,20 @@ def _cell(group, method, quantity):
     return percent(value, 1 if value["n"] > 1 or value["mean"] > 0.1 else 3)
 
 
+def methods_table(folder=files.METRICS):
+    """Return accuracies of training methods on the systems of 09, as Markdown."""
+    results = read_metrics(folder / "09_training_methods.json")["results"]
+    systems = [name.removeprefix("pat_") for name in results if name.startswith("pat_")
+               and "equal_passes" not in name]
+    lines = [f"| test accuracy (%) | {' | '.join(systems)} |", "|---" * (len(systems) + 1) + "|"]
+    for method, label in METHODS.items():
+        found = [results.get(f"{method}_{name}", {}).get("accuracy") for name in systems]
+        cells = ["" if one is None else f"{100 * one['mean']:.1f} ± {100 * one['sd']:.1f}"
+                 for one in found]
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def imperfections_table():
     """Return every imperfection as a row of Markdown, from the devices' parameter tables."""
     lines = ["| device | knob | default | unit | what it is, and why that much |",
@@ -88,7 +108,8 @@ def imperfections_table():
 def update_readme(check=False, readme=files.ROOT / "README.md"):
     """Write the tables between README's marks, or only check; return whether they were in step."""
     text = fresh = readme.read_text(encoding="utf-8")
-    tables = {"results": results_table(), "imperfections": imperfections_table()}
+    tables = {"results": results_table(), "methods": methods_table(),
+              "imperfections": imperfections_table()}
     for name, table in tables.items():
         start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
         if not 0 <= fresh.find(start) < fresh.find(end):
