@@ -52,7 +52,7 @@ def test_a_mirror_that_is_no_folder_is_named(sandbox, monkeypatch, folder, named
 
 
 @pytest.mark.parametrize("broken", [CONTENT[:-1], b"altered", b"", gzip.compress(CONTENT)[:-9]],
-                         ids=["short", "altered", "empty", "short and packed"])  # gzip's has a date
+                         ids=["short", "altered", "empty", "packed"])  # packed, it has a date
 def test_partial_or_altered_file_is_never_used(sandbox, broken):
     (sandbox / "file.bin").write_bytes(broken)
     with pytest.raises(RuntimeError, match="no source"):
