@@ -67,7 +67,7 @@ sys.path[:0] = [{str(files.ROOT)!r}, {str(files.ROOT / "tests")!r}]
 from pnn_utils.experiment import sweep
 from test_experiment import POINTS, experiment
 def slow(size, seed):
-    time.sleep(0.3)
+    time.sleep(0.15)
     with open({str(runs)!r}, "a") as file:
         file.write("x")
     return experiment(size, seed)
@@ -75,7 +75,8 @@ if __name__ == "__main__":
     address = {scheduler!r}
     if address == "dask":
         from distributed import LocalCluster
-        cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+        cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None,
+                               processes=False)
         address = cluster.scheduler_address
     sweep(slow, POINTS, {str(results)!r}, address)
 """)

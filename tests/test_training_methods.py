@@ -136,10 +136,10 @@ def test_sharpness_aware_training_takes_the_gradient_where_the_definition_says(m
 def test_the_mean_of_spsa_converges_to_the_true_gradient():
     """As one over the root of the number of draws; the step's own error is far below."""
     true, missed = true_gradient(), []
-    for draws in (50, 5000):
+    for draws in (20, 1200):
         found = stepped(newer.spsa, Linear(), None, draws=draws)
         missed.append(float((found - true).norm() / true.norm()))
-    assert missed[1] < 0.15 and 5 < missed[0] / missed[1] < 20
+    assert missed[1] < 0.3 and 4 < missed[0] / missed[1] < 15
 
 
 def test_spsa_leaves_the_numbers_where_they_were_but_for_adams_step():
