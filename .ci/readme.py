@@ -34,11 +34,12 @@ ENDINGS = {"": "", "_authors_tokens": ", the authors' tokens",
            "_circuit": ", circuit", "_function": ", plain function",
            "_raster": ", pixels in raster order",
            "_authors_setting": ", 20 epochs, plain model, read once"}
-METHODS = {"exact": "exact gradients, which no laboratory has", "pat": "PAT", "dat": "DAT",
+METHODS = {"exact": "exact gradients (a ceiling)", "pat": "PAT", "dat": "DAT",
            "sat_pat": "SAT with PAT gradients", "output_only": "output-only PAT", "asyt": "AsyT",
            "refitted": "re-fitted", "noise_aware": "noise-aware",
            "in_silico_restandardised": "in silico, constants renewed",
-           "in_silico": "in silico, as deployed", "spsa": "SPSA", "dfa": "DFA",
+           "in_silico": "in silico, as deployed", "sat": "SAT, in silico", "spsa": "SPSA",
+           "dfa": "DFA", "augmented_dfa": "augmented DFA",
            "phyll": "PhyLL, a network of its own"}
 DEVICES = {"SHG": "shg", "Plate": "plate", "Circuit": "circuit", "Oscillators": "oscillators"}
 
