@@ -52,7 +52,7 @@ search_again = False  # True: search even where what a search has found is commi
 retrain = False  # True: train for `epochs` even where the weights of that are committed
 hidden = [50]  # widths of the perceptron baseline; full: one with as many numbers
 scheduler = "processes"  # or "serial", or a Dask scheduler's address
-jobs = 2  # processes
+jobs = 1  # processes; full: 2
 
 # %%
 import numpy as np

@@ -45,7 +45,7 @@ more_rates = [0.03]  # after the change
 extensions = 0  # how often a search may widen its grid; full: 3
 search_again = False  # True: search even where what a search has found is committed
 scheduler = "processes"  # or "serial", or a Dask scheduler's address
-jobs = 2  # processes
+jobs = 1  # processes; full: 2
 
 # %%
 import copy
