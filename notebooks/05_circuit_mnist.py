@@ -46,6 +46,7 @@ epochs = 2
 learning_rates = [0.02]
 extensions = 0  # times that the search may widen its grid, where the best rate stands on an edge
 search_again = False  # True: search even where what a search has found is committed
+retrain = False  # True: train even the networks whose weights are committed
 n_pairs = 1600  # measured pairs for the digital models
 model_epochs = 5
 n_compare = 1500  # images for the networks that compare models
@@ -54,6 +55,7 @@ shifts_ns = [15, 500]  # sd of the trigger's shift
 jobs = 1  # processes; full: 2
 
 # %%
+import functools
 import itertools
 import warnings
 from collections import namedtuple
@@ -611,8 +613,8 @@ def restandardised(network, x):
     methods.match(network, methods.moments(network, x, "in_silico"), x)
 
 
-def trial(case, rate, seed, **changes):
-    """Train one network, keep its weights, and read the images held out."""
+def once_trained(case, rate, seed, **changes):
+    """Train one network; return its weights, and what it took and reads of images held out."""
     one, (x, y, valid_x, valid_y) = CASES[case], split()
     device, model, start = prepared(case, seed, 1000 + seed, **changes)
     rows = slice(n_compare if one.small else None)
@@ -620,12 +622,26 @@ def trial(case, rate, seed, **changes):
         start, model, device, x[rows], y[rows], seed=seed, learning_rate=rate, batch_size=64,
         epochs=compare_epochs if one.small else epochs)
     result = {"passes": device.passes, "loss": history[-1]["loss"]}  # before those that judge
-    if not changes:
-        files.save_tensors(weights_file(case, rate, seed), network.state_dict(), {})
+    weights = {name: value.clone() for name, value in network.state_dict().items()}
     if one.train is methods.in_silico and one.model not in STAND_INS:
         restandardised(network, x[:1000])
         result["matching"] = device.passes - result["passes"]
-    return result | {"valid": accuracy(network, valid_x, valid_y, 1000)}
+    return weights, result | {"valid": accuracy(network, valid_x, valid_y, 1000)}
+
+
+# %%
+def trial(case, rate, seed, final=False, **changes):
+    """The same, or what a final training has left; the weights are kept for those who read."""
+    train = functools.partial(once_trained, case, rate, seed, **changes)
+    if final and profile == "full" and not CASES[case].small:
+        settings = depends | {"case": case, "rate": rate, "seed": seed}
+        weights, result = experiment.left_or_trained(
+            f"circuit_{case}_{seed}", settings, train, retrain)
+    else:
+        weights, result = train()
+    if not changes:
+        files.save_tensors(weights_file(case, rate, seed), weights, {})
+    return result
 
 
 def loaded(case, rate, seed, noise_seed, **changes):
@@ -698,12 +714,15 @@ display(Markdown("\n".join(lines)))
 # ### Final trials
 #
 # The chosen rates, all seeds (the networks of seed 0 as in the search). Only now the test
-# images are read.
+# images are read. The trainings with all images are most of the work: their weights are committed
+# with what the trainings took, and where their settings are still these, a run reads images with
+# them; `retrain = True` (`make reproduce-long`) trains them again. The smaller ones, of the
+# comparison of models below, are trained here, every time.
 
 # %%
 final = {case: [] for case in CASES if case != "in_silico_single"}
 points = [dict(case=case, rate=best[case], seed=seed) for case in final for seed in range(n_seeds)]
-trained(points)
+trained([{**point, "final": True} for point in points])
 for point, result in zip(points, run(tested, points), strict=True):
     final[point["case"]].append(result)
 

@@ -55,16 +55,17 @@ scheduler = "processes"  # or "serial", or a Dask scheduler's address
 jobs = 1  # processes; full: 2
 
 # %%
+import functools
+
 import numpy as np
 import torch
 from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 from sklearn.metrics import confusion_matrix
 
-from pnn_utils import files
+from pnn_utils import experiment
 from pnn_utils.datasets import fetch
 from pnn_utils.datasets.images import load_images, random_affine
-from pnn_utils.experiment import keep_search, paired, results_file, search, search_file, sweep
 from pnn_utils.networks import MLP, Oscillating, split
 from pnn_utils.report import figures
 from pnn_utils.report.figures import COLOURS, percent, save_figure, told, use_house_style
@@ -82,7 +83,8 @@ torch.set_num_threads(1)
 # %%
 def loaded(train, n):
     images, labels = load_images("mnist", train=train)
-    return torch.tensor(images[:n].reshape(-1, 784) / np.float32(255)), torch.tensor(labels[:n])
+    images = torch.tensor(images[:n].reshape(-1, 784)).float().div_(255)
+    return images, torch.tensor(labels[:n])
 
 
 print(f"{n_train} training images; the network sees every second pixel both ways, 14 x 14")
@@ -159,30 +161,14 @@ def tested(network):
 
 # %%
 def trained(network, kind, seed, learning_rate, epochs, kept, valid):
-    """Train a network; return its accuracy of held-out images by epoch."""
+    """Train a network; return its weights, and its accuracy of held-out images by epoch."""
     x, y = loaded(True, n_train)
     history = train(network, x[kept], y[kept], epochs=epochs, learning_rate=learning_rate,
                     batch_size=batch_size, generator=torch.Generator().manual_seed(1000 + seed),
                     augment=None if kind == "linear" else random_affine,
                     average_epochs=0 if kind == "linear" else epochs // 4,
                     validate=lambda network: {"valid": accuracy(network, x[valid], y[valid])})
-    return [row["valid"] for row in history]
-
-
-def taken_or_trained(network, **how):
-    """The same, with committed weights where a training with these settings has left some."""
-    settings = depends | {name: how[name] for name in ("kind", "seed", "learning_rate", "epochs")}
-    place = f"data/weights/mnist_{how['kind']}_{how['seed']}.safetensors"
-    if (files.ROOT / place).exists() and not retrain:
-        weights, about = files.load_tensors(files.ROOT / place)
-        if about["settings"] == settings:
-            network.load_state_dict(weights)
-            return about["by_epoch"]
-    by_epoch = trained(network, **how)
-    if profile == "full" and how["epochs"] == LONG:
-        files.save_tensors(files.RESULTS / place, network.state_dict(),
-                           {"settings": settings, "by_epoch": by_epoch})
-    return by_epoch
+    return network.state_dict(), {"by_epoch": [row["valid"] for row in history]}
 
 
 # %%
@@ -191,9 +177,15 @@ def trial(kind, seed, learning_rate, epochs, final=True):
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
     valid, kept = order[:n_valid], order[n_valid:]
     network, devices = built(kind, seed)
-    how = dict(kind=kind, seed=seed, learning_rate=learning_rate, epochs=epochs, kept=kept,
-               valid=valid)
-    result = {"valid": (taken_or_trained if final else trained)(network, **how)}
+    how = dict(kind=kind, seed=seed, learning_rate=learning_rate, epochs=epochs)
+    training = functools.partial(trained, network, **how, kept=kept, valid=valid)
+    if final and epochs == LONG and profile == "full":
+        weights, about = experiment.left_or_trained(
+            f"mnist_{kind}_{seed}", depends | how, training, retrain)
+        network.load_state_dict(weights)
+    else:
+        _, about = training()
+    result = {"valid": about["by_epoch"]}
     if final:
         some = kept[:n_valid]  # training images, unchanged, as many as are held out
         result["training"] = accuracy(network, x[some], y[some])
@@ -204,15 +196,16 @@ def trial(kind, seed, learning_rate, epochs, final=True):
     return result
 
 
+# %%
 LONG = epochs
 depends = dict(n_train=n_train, n_valid=n_valid, n_test=n_test, batch_size=batch_size,
                hidden=hidden)
-kept_results = results_file("07_oscillators_mnist", **depends)
-searched = search_file("07_oscillators_mnist", search_again, part="search", **depends)
+kept_results = experiment.results_file("07_oscillators_mnist", **depends)
+searched = experiment.search_file("07_oscillators_mnist", search_again, part="search", **depends)
 
 
 def run(points, file=kept_results):
-    return sweep(trial, points, file, scheduler=scheduler, jobs=jobs)
+    return experiment.sweep(trial, points, file, scheduler=scheduler, jobs=jobs)
 
 
 # %% [markdown]
@@ -237,8 +230,8 @@ def score(pairs):
     return [result["valid"][-1] for result in run(points, searched)]
 
 
-choices = search(score, learning_rates, ["oscillators"], extensions)
-choices |= search(score, digital_rates, list(WIDTHS), extensions)
+choices = experiment.search(score, learning_rates, ["oscillators"], extensions)
+choices |= experiment.search(score, digital_rates, list(WIDTHS), extensions)
 for kind, choice in choices.items():
     print(f"{kind}, validation after {searching(kind)} epochs:", ", ".join(
         f"rate {rate:g} {100 * value:.2f} %" for rate, value in sorted(choice.scores.items())))
@@ -349,7 +342,8 @@ axes[2].set_title(f"c  All {len(test_y)} test images (%)")
 save_figure(fig, "07_oscillators_mnist", "results")
 
 # %%
-ahead = paired(*(one["accuracy"]["values"] for one in (results["exact"], baselines["mlp"])))
+ahead = experiment.paired(*(one["accuracy"]["values"]
+                            for one in (results["exact"], baselines["mlp"])))
 passes = sum(result.get("passes", 0) for found in runs.values() for result in found)
 write_metrics("07_oscillators_mnist", profile, results, paper={"exact": 0.9799},
               baselines=baselines, cost=cost.read(passes),
@@ -360,7 +354,7 @@ write_metrics("07_oscillators_mnist", profile, results, paper={"exact": 0.9799},
               searches={kind: choice._asdict() for kind, choice in choices.items()},
               training_accuracy=training, exact_minus_perceptron=ahead)
 if profile == "full":
-    keep_search(searched)
+    experiment.keep_search(searched)
 for path in (kept_results, searched):
     path.unlink(missing_ok=True)  # the next run computes anew
 

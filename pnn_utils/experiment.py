@@ -68,6 +68,25 @@ def keep_search(path):
     path.unlink()
 
 
+def left_or_trained(name, settings, training, again=False):
+    """Return a long training's weights, and what is told of it: as committed, or trained now.
+
+    It leaves ``data/weights/<name>.safetensors``, which is committed. A run that finds its own
+    `settings` there takes the weights, unless it is to train `again`; any other trains.
+
+    settings : dict of plain JSON types: all that the training depends on, but the code
+    training : ``training()`` returns a dict of tensors and a dict of plain JSON types
+    """
+    place = Path("data", "weights", f"{name}.safetensors")
+    if (files.ROOT / place).exists() and not again:
+        weights, about = files.load_tensors(files.ROOT / place)
+        if about["settings"] == settings:
+            return weights, about
+    weights, told = training()
+    files.save_tensors(files.RESULTS / place, weights, about := {"settings": settings, **told})
+    return weights, about
+
+
 def _place(root, path):
     return root / "data" / "searches" / f"{path.stem.rpartition('-')[0]}.jsonl"
 

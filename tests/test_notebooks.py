@@ -268,7 +268,7 @@ def test_command_line_sets_parameters_that_the_notebook_has(tmp_path, monkeypatc
     source.write_text(NOTEBOOK.replace("rate: float = 0.5", "scheduler = 'serial'\nagain = False")
                       .replace("rate)", "scheduler, again)"))
     monkeypatch.setattr(run.run_notebook, "__defaults__", (False, run.PARAMS, tmp_path))
-    arguments = ["--quick", "--scheduler", "tcp://there:8786", "--set", "again=true"]
+    arguments = ["--quick", "--set", "scheduler=tcp://there:8786", "--set", "again=true"]
     run.main([str(source), *arguments])
     executed = nbformat.read(tmp_path / "99_kernel.ipynb", 4)
     assert executed.cells[-1].outputs[0].text.split()[1:] == ["tcp://there:8786", "True"]

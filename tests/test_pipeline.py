@@ -141,7 +141,7 @@ def test_parameters_of_one_run_have_the_types_of_yaml(small, monkeypatch):
     source, given = small[0], []
     monkeypatch.setattr(run, "run_notebook", lambda source, quick, **values: given.append(values))
     run.main([str(source), "--set", "rate=1e-3", "--set", "flag=true"])
-    run.main([str(source), "--set", "rates=[1, 2]", "--scheduler", "tcp://there:1"])
+    run.main([str(source), "--set", "rates=[1, 2]", "--set", "scheduler=tcp://there:1"])
     assert given == [{"rate": 0.001, "flag": True},
                      {"rates": [1, 2], "scheduler": "tcp://there:1"}]
     monkeypatch.undo()

@@ -142,7 +142,7 @@ def test_accuracy_by_hand_in_portions_and_with_the_mode_kept(twin):
         with torch.no_grad():
             right = (net.set_mode(mode)(x).argmax(1) == y).double().mean().item()
         assert accuracy(net, x, y) == right == measure(net.set_mode("pat"), x, y)
-        assert net.mode == "pat"
+        assert [layer.mode for layer in net.layers] == len(net.layers) * ["pat"]
 
 
 @pytest.mark.parametrize("mode", ["pat", "in_silico"])

@@ -20,11 +20,6 @@ class Network(torch.nn.Module):
     Where readings stand on a large offset, let ``network.double()`` send and read float64.
     """
 
-    @property
-    def mode(self):
-        """One of "pat", "in_silico", "device"."""
-        return self.layers[0].mode
-
     def set_mode(self, mode):
         """Set the mode of every physical layer and return the network."""
         for layer in self.layers:

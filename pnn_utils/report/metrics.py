@@ -27,8 +27,8 @@ class Cost:
         """Return {"device_passes", "wall_s", "peak_rss_mb"}."""
         import resource  # Windows has none
 
-        unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts in bytes, Linux in KiB
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS: in bytes, Linux: KiB
+        peak /= 2**20 if sys.platform == "darwin" else 2**10
         return {"device_passes": int(device_passes), "peak_rss_mb": round(peak, 1),
                 "wall_s": round(time.perf_counter() - self.start, 1)}
 

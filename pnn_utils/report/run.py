@@ -77,15 +77,14 @@ def read_change(text):
 def isolate(scratch):
     """Give a kernel this project's environment and settings, and none of the user's."""
     os.environ.update(
-        JUPYTER_PATH="", MPLBACKEND="", PYTHONSTARTUP="",
+        # No progress bars in outputs; sums in BLAS depend on the number of threads.
+        JUPYTER_PATH="", MPLBACKEND="", PYTHONSTARTUP="", TQDM_DISABLE="1", OMP_NUM_THREADS="1",
         PYTHONPATH=f"{files.ROOT}{os.pathsep}{os.environ.get('PYTHONPATH') or files.ROOT}",
-        JUPYTER_PREFER_ENV_PATH="1",  # this environment's kernel, not a namesake of the user's
-        IPYTHONDIR=str(scratch), MATPLOTLIBRC=os.devnull,
-        TQDM_DISABLE="1",  # no progress bars in stored outputs
+        # This environment's kernel, not a namesake of the user's.
+        JUPYTER_PREFER_ENV_PATH="1", IPYTHONDIR=str(scratch), MATPLOTLIBRC=os.devnull,
         # glibc's malloc gives large arrays back at once, which costs the next one its page faults:
         # two thirds of a pass through the simulated crystal. Others do not read these.
-        MALLOC_TRIM_THRESHOLD_=str(2**25), MALLOC_MMAP_THRESHOLD_=str(2**22),
-        OMP_NUM_THREADS="1")  # sums in BLAS depend on the number of threads
+        MALLOC_TRIM_THRESHOLD_=str(2**25), MALLOC_MMAP_THRESHOLD_=str(2**22))
 
 
 def normalise(notebook):
@@ -108,9 +107,6 @@ def main(arguments=None):
     parser.add_argument("--quick", action="store_true", help="run at the notebooks' defaults")
     parser.add_argument("--set", action="append", default=[], type=read_change,
                         metavar="NAME=VALUE", help="a parameter of this run; the value is YAML")
-    parser.add_argument("--scheduler", dest="set", action="append",
-                        type=lambda where: ("scheduler", where),
-                        help="where sweeps run: serial, processes, tcp://host:port")
     options = parser.parse_args(arguments)
     for source in options.notebooks or sorted(files.SOURCES.glob("[0-9]*.py")):
         print(f"{source.stem} ...", flush=True)
