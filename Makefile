@@ -19,8 +19,8 @@ reproduce: $(ENVIRONMENT)  ## everything from raw data to figures, then every nu
 	dvc repro --force --keep-going || echo "what is named above could not be made; all else was"
 	python .ci/reproduced.py .venv/committed/data/metrics
 
-reproduce-long: data  ## hours: what 07, 08 and 09 take from committed weights and tables is made again; a stopped run resumes
-	python -m pnn_utils.report.run notebooks/0[789]_*.py --set retrain=true
+reproduce-long: data  ## hours: what 05 to 09 take from committed weights and tables is made again; a stopped run resumes
+	python -m pnn_utils.report.run notebooks/0[5-9]_*.py --set retrain=true
 
 searches: data  ## hours: the searches for learning rates again, whose results are committed in data/searches
 	python -m pnn_utils.report.run notebooks/0[2-8]_*.py notebooks/1[03]_*.py --set search_again=true

@@ -48,6 +48,7 @@ batch_size = 128  # full: 512
 learning_rates = [0.006]
 extensions = 0  # times that a search may widen its grid, where the best rate stands on an edge
 search_again = False  # True: search even where what a search has found is committed
+retrain = False  # True: train the main networks even where their weights are committed
 study_images = 1500  # of the study of variants, smaller because there are many; full: 15,000
 study_epochs = 3
 study_rates = [0.015]
@@ -373,9 +374,9 @@ def started(answer, devices, models, x, seed, bound, readout):
 
 
 # %%
-def trained(answer, learning_rate, seed, n, epochs, bound="sigmoid", readout="linear", side=28,
-            augmented=True, batch_size=batch_size):
-    """Return a trained network, its crystals, held-out and training images."""
+def once_trained(answer, learning_rate, seed, n, epochs, bound="sigmoid", readout="linear",
+                 side=28, augmented=True, batch_size=batch_size):
+    """Train a network; return it, its crystals, their passes, held-out and training images."""
     kept = None if seed else checkpoint(dict(locals()))
     devices, models = crystals_for(answer, seed)
     valid, (x, y) = divided(seed, n)
@@ -394,13 +395,37 @@ def trained(answer, learning_rate, seed, n, epochs, bound="sigmoid", readout="li
                         checkpoint=kept)
     with torch.no_grad():  # digital constants of the linear way in, so far the last batch's
         network.even.measure(network.feed(sample))
-    return network, devices, valid, (x, y)
+    return network, devices, devices.passes, valid, (x, y)
+
+
+# %%
+def trained(main=False, **point):
+    """The same; a main network is built from the weights that its training has left."""
+    if not (main and profile == "full"):
+        return once_trained(**point)
+
+    def training():
+        network, _, passes, *_ = once_trained(**point)
+        halved = {name: value.half() if name == "feed.weight" else value
+                  for name, value in network.state_dict().items()}  # most of the numbers
+        return halved, {"passes": passes}
+
+    answer, seed = point["answer"], point["seed"]
+    weights, about = experiment.left_or_trained(
+        f"hybrid_{answer}_{seed}", depends | point, training, retrain)
+    devices, models = crystals_for(answer, seed)
+    valid, (x, y) = divided(seed, point["n"])
+    network = started(answer, devices, models, pixels(x[:CALIBRATION]), seed, point["bound"],
+                      point["readout"])
+    network.load_state_dict(weights)
+    return network, devices, about["passes"], valid, (x, y)
 
 
 # %%
 def trial(final=False, **point):
-    network, devices, valid, (x, y) = trained(**point)
-    passes, side = devices.passes, point.get("side", 28)  # before the passes that judge
+    main = final and point["n"] == n_train  # and not the smaller task
+    network, devices, passes, valid, (x, y) = trained(main, **point)
+    side = point.get("side", 28)
     judge = accuracy_on_model if point["answer"] in STAND_INS else accuracy_on_device
     sets = {"valid": valid}
     if final:
@@ -480,8 +505,8 @@ display(shown_searches(best))
 # Four readings each of 500 held-out images by the main network, as trained (seed 0).
 
 # %%
-network, devices, valid, _ = trained("pat", best[MAIN[0]].rate, 0, **main_schedule,
-                                     bound="sigmoid", readout="linear")
+main_point = points_of(MAIN[:1], [best[MAIN[0]].rate], [0], **main_schedule)[0]
+network, devices, _, valid, _ = trained(main=True, **main_point)
 before, images = devices.passes, pixels(valid[0][:500])
 with torch.no_grad():
     readings = torch.stack([network.set_mode("device").outputs(images) for _ in range(READINGS)])
@@ -497,9 +522,12 @@ print(f"noise of a reading: {noise['median_sd']:.3f} of its spread over images a
 # %% [markdown]
 # ### Final trials, and what the parts of the recipe buy
 #
-# The same network with a third of the epochs, without random changes of the images, and with
-# 14 x 14 pixels (blocks of four, averaged), each at the main network's rate, judged on held-out
-# images; differences are paired by seed.
+# The weights of the main networks, of PAT, in silico and the identity, are committed; where the
+# settings of a training are still the same, a run reads images with them, and `retrain = True`
+# (`make reproduce-long`) trains again. All else is trained here: the same network with a third of
+# the epochs, without random changes of the images, and with 14 x 14 pixels (blocks of four,
+# averaged), each at the main network's rate, judged on held-out images; differences are paired by
+# seed.
 
 # %%
 LESS = {"a third of the epochs": {"epochs": max(1, epochs // 3)},

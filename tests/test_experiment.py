@@ -9,12 +9,14 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
 from pnn_utils import files
 from pnn_utils.experiment import (
     SweepError,
     grid,
     keep_search,
+    left_or_trained,
     paired,
     results_file,
     search,
@@ -286,3 +288,57 @@ def test_the_factor_for_overlapping_splits_covers_what_the_plain_error_does_not(
             found = paired(differences, np.zeros(30), overlap)
             inside[overlap] += abs(found["difference"]) < 2 * found["standard_error"]
     assert inside[0.0] < 0.75 * 400 and inside[0.25] > 0.9 * 400
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "ROOT", tmp_path)
+    monkeypatch.setattr(files, "RESULTS", tmp_path)
+    return tmp_path
+
+
+def leaving(value, asked):
+    """A training that gives a number, and notes that it was asked for."""
+    def training():
+        asked.append(value)
+        return {"w": torch.full((2,), float(value), dtype=torch.float16)}, {"loss": [value]}
+
+    return training
+
+
+def test_a_long_training_is_taken_from_its_weights_as_long_as_its_settings_are_the_same(project):
+    asked, settings = [], {"rate": 0.1, "sizes": [196, 10]}
+    left = [left_or_trained("x_0", settings, leaving(n, asked)) for n in range(2)]
+    for weights, about in left:
+        assert weights["w"].tolist() == [0, 0] and weights["w"].dtype == torch.float16
+        assert about == {"settings": settings, "loss": [0]}
+    assert asked == [0]
+    left_or_trained("x_1", settings, leaving(2, asked))  # another name
+    weights, _ = left_or_trained("x_0", settings | {"rate": 0.2}, leaving(3, asked))
+    assert weights["w"].tolist() == [3, 3]
+    left_or_trained("x_0", settings | {"rate": 0.2}, leaving(4, asked), again=True)
+    weights, about = left_or_trained("x_0", settings | {"rate": 0.2}, leaving(5, asked))
+    assert weights["w"].tolist() == [4, 4] and about["loss"] == [4] and asked == [0, 2, 3, 4]
+
+
+def test_weights_that_are_damaged_or_never_came_are_no_weights(project):
+    path = project / "data" / "weights" / "x.safetensors"
+    with pytest.raises(ZeroDivisionError):
+        left_or_trained("x", {}, lambda: 1 / 0)
+    assert not path.exists()
+    left_or_trained("x", {}, leaving(1, []))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="x.safetensors is not a readable"):
+        left_or_trained("x", {}, leaving(1, []))
+
+
+def test_a_trial_run_takes_committed_weights_and_leaves_its_own_elsewhere(project, monkeypatch):
+    asked, place = [], "data/weights/x.safetensors"
+    left_or_trained("x", {"n": 1}, leaving(1, asked))
+    committed = (project / place).read_bytes()
+    monkeypatch.setattr(files, "RESULTS", project / "scratch")
+    left_or_trained("x", {"n": 1}, leaving(2, asked))
+    assert asked == [1] and not (project / "scratch").exists()
+    left_or_trained("x", {"n": 3}, leaving(3, asked))
+    assert asked == [1, 3] and (project / "scratch" / place).exists()
+    assert (project / place).read_bytes() == committed
