@@ -6,11 +6,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pnn_utils.files import load_tensors, save_tensors
+from pnn_utils.files import ROOT, load_tensors, save_tensors
+from pnn_utils.report.run import read_parameters
 
 TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor([1.5, -2.0]).half(),
            "c": torch.tensor(3), "empty": torch.zeros(0, 4)}
 ABOUT = {"history": [{"epoch": 0, "loss": 0.1}], "name": "µ"}
+LEFT = {"circuit": "05_circuit_mnist", "hybrid": "06_shg_hybrid_mnist",
+        "mnist": "07_oscillators_mnist"}
 
 
 def equal(tensors):
@@ -65,3 +68,18 @@ def test_missing_and_foreign_files_are_refused(tmp_path):
     safetensors.torch.save_file(TENSORS, tmp_path / "foreign")
     with pytest.raises(ValueError, match="foreign is not a readable"):
         load_tensors(tmp_path / "foreign")
+
+
+@pytest.mark.parametrize("kind", LEFT)
+def test_committed_weights_are_taken_at_the_full_setting(kind):
+    """Of other settings they would be trained again, unnoticed."""
+    paths = sorted((ROOT / "data" / "weights").glob(f"{kind}_*.safetensors"))
+    full = read_parameters(LEFT[kind])
+    assert paths
+    for path in paths:
+        tensors, about = load_tensors(path)
+        shared = full.keys() & about["settings"].keys()
+        assert {"epochs", "n_train"} & shared
+        assert all(about["settings"][name] == full[name] for name in shared)
+        assert all(tensor.isfinite().all() for tensor in tensors.values())
+        assert path.stat().st_size < 3e6
