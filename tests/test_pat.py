@@ -800,7 +800,8 @@ def test_autocast_around_a_layer_hands_it_the_same_numbers_in_float32(mode, half
         assert x.dtype == theta.dtype == np.float32
         assert torch.equal(torch.tensor(x), controls.float())
     if mode != "device":
-        assert first.weight.grad.abs().min() > 0 and layer.theta.grad.abs().min() > 0
+        # Rounded to half precision, the terms of one entry can cancel; those of a row do not.
+        assert first.weight.grad.abs().amax(1).min() > 0 and layer.theta.grad.abs().min() > 0
         assert first.weight.grad.dtype == layer.theta.grad.dtype == torch.float32
 
 
