@@ -15,8 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from joblib import Parallel, delayed, parallel_config
-from scipy import stats
-from sklearn import linear_model, model_selection, pipeline, preprocessing
+from scipy import special
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm  # the plain bar heeds TQDM_DISABLE, which keeps bars out of outputs
 
@@ -219,13 +218,16 @@ def paired(a, b, overlap=0.0):
     """
     difference, n = np.subtract(a, b), len(a)
     error = difference.std(ddof=min(1, n - 1)) * np.sqrt(1 / n + overlap)
-    resolved = abs(difference.mean()) > stats.t.ppf(0.975, n - 1) * error  # one pair: > nan
+    resolved = abs(difference.mean()) > special.stdtrit(n - 1, 0.975) * error  # one pair: > nan
     return {"difference": float(difference.mean()), "n": n, "standard_error": float(error),
             "resolved": bool(resolved)}
 
 
 def linear_classifier():
     """Multinomial logistic regression on standardised inputs; penalty by five-fold validation."""
+    # Here: slow to import, and few of the processes of a sweep need it.
+    from sklearn import linear_model, model_selection, pipeline, preprocessing
+
     logistic = linear_model.LogisticRegression(max_iter=2000)
     model = pipeline.make_pipeline(preprocessing.StandardScaler(), logistic)
     return model_selection.GridSearchCV(
