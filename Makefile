@@ -13,7 +13,7 @@ export OMP_WAIT_POLICY := PASSIVE
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-reproduce: $(ENVIRONMENT)  ## everything from raw data to figures, then every number compared with the committed one; an hour and a half
+reproduce: $(ENVIRONMENT)  ## everything from raw data and the weights of long trainings to figures, then every number compared with the committed one; an hour and a half
 	rm -rf .venv/committed && mkdir .venv/committed && git archive HEAD data/metrics | tar -x -C .venv/committed
 	rm -f data/metrics/*.json  # what cannot be made must not look reproduced
 	dvc repro --force --keep-going || echo "what is named above could not be made; all else was"

@@ -714,10 +714,10 @@ display(Markdown("\n".join(lines)))
 # ### Final trials
 #
 # The chosen rates, all seeds (the networks of seed 0 as in the search). Only now the test
-# images are read. The trainings with all images are most of the work: their weights are committed
-# with what the trainings took, and where their settings are still these, a run reads images with
-# them; `retrain = True` (`make reproduce-long`) trains them again. The smaller ones, of the
-# comparison of models below, are trained here, every time.
+# images are read. The weights of the trainings with all images are committed, with the passes that
+# these made; where their settings are still these, a run reads images with them, and
+# `retrain = True` (`make reproduce-long`) trains again. The smaller networks, of the comparison of
+# models below, are trained here, every time.
 
 # %%
 final = {case: [] for case in CASES if case != "in_silico_single"}

@@ -522,12 +522,12 @@ print(f"noise of a reading: {noise['median_sd']:.3f} of its spread over images a
 # %% [markdown]
 # ### Final trials, and what the parts of the recipe buy
 #
-# The weights of the main networks, of PAT, in silico and the identity, are committed; where the
-# settings of a training are still the same, a run reads images with them, and `retrain = True`
-# (`make reproduce-long`) trains again. All else is trained here: the same network with a third of
-# the epochs, without random changes of the images, and with 14 x 14 pixels (blocks of four,
-# averaged), each at the main network's rate, judged on held-out images; differences are paired by
-# seed.
+# The weights of the main networks, of PAT, in silico and the identity, are committed, those of the
+# linear layer in float16, and this is how they are read, also after a training; where the settings
+# are still the same, a run takes them, and `retrain = True` (`make reproduce-long`) trains again.
+# All else is trained here: the same network with a third of the epochs, without random changes of
+# the images, and with 14 x 14 pixels (blocks of four, averaged), each at the main network's rate,
+# judged on held-out images; differences are paired by seed.
 
 # %%
 LESS = {"a third of the epochs": {"epochs": max(1, epochs // 3)},

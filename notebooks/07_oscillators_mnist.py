@@ -214,9 +214,9 @@ def run(points, file=kept_results):
 # The oscillators' rate is searched with as many epochs as the authors' and used for the longer
 # training too, those of the digital networks, which train fast, at full length. Cosine schedule;
 # at the end stands the mean of the weights over the last quarter's steps, whatever the epochs
-# before. The longer trainings are most of the work: their weights are committed, and where their
-# settings are still these, a run reads images with them; `retrain = True` (`make reproduce-long`)
-# trains them again. Those with as many epochs as the authors' are trained here, every time.
+# before. The weights of the longer trainings are committed, and where their settings are still
+# these, a run reads images with them; `retrain = True` (`make reproduce-long`) trains again. Those
+# with as many epochs as the authors' are trained here, every time.
 
 
 # %%
